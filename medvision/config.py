@@ -1,0 +1,299 @@
+"""Settings: YAML files, a dataset's own file and dotted overrides, checked once and frozen.
+
+Later sources win: built-in defaults, the config file, ``config/datasets/<dataset>.yaml``, options and ``--set``.
+An unknown key is an error that names the nearest known one. No value is ever executed.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from medvision.errors import ConfigInvalid
+from medvision.files import project_root
+
+NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+
+Strategy = Literal["head", "partial", "full"]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class DatasetConfig(_Section):
+    """Which images, and how they are split."""
+
+    name: str | None = Field(None, description="Name of the dataset; the folder's name if not given.")
+    path: Path | None = Field(None, description="Folder of class folders, or of split folders of class folders.")
+    patient_pattern: str | None = Field(
+        None, description="Regular expression on the file name; its groups, joined, name the patient."
+    )
+    on_leak: Literal["drop", "regroup", "fail"] = "drop"
+    max_rejected_fraction: float = Field(0.0, ge=0, le=1)
+    val_fraction: float = Field(0.15, gt=0, lt=1)
+    test_fraction: float = Field(0.15, gt=0, lt=1)
+    seed: int = Field(42, ge=0)
+
+    @field_validator("patient_pattern")
+    @classmethod
+    def _has_groups(cls, pattern: str | None) -> str | None:
+        if pattern is not None:
+            try:
+                groups = re.compile(pattern).groups
+            except re.error as error:
+                raise ValueError(f"is not a regular expression: {error}") from None
+            if groups == 0:
+                raise ValueError("needs at least one group in parentheses, which names the patient")
+        return pattern
+
+
+class TransformConfig(_Section):
+    """What happens to an image before, and only in training after, it is cached."""
+
+    image_size: int | None = Field(None, ge=16, le=1024, description="Side in pixels; the model's own if not given.")
+    grayscale: bool = Field(False, description="One input channel, with an adapted first convolution.")
+    horizontal_flip: float = Field(0.5, ge=0, le=1)
+    vertical_flip: float = Field(0.0, ge=0, le=1)
+    rotation: float = Field(10.0, ge=0, le=180, description="Largest angle, degrees.")
+    shift: float = Field(0.05, ge=0, le=0.5, description="Largest shift, fraction of the side.")
+    scale: float = Field(0.1, ge=0, lt=1, description="Largest change of scale, fraction.")
+    brightness: float = Field(0.1, ge=0, le=1)
+    contrast: float = Field(0.1, ge=0, le=1)
+
+
+class TrainingConfig(_Section):
+    """Model and recipe. What is not given comes from the model's entry in the catalog."""
+
+    model: str = "resnet18"
+    pretrained: bool | Path = Field(True, description="true: from the hub; a path: from that file; false: none.")
+    strategy: Strategy | None = None
+    unfreeze_stages: int = Field(1, ge=1, description="Last stages that are trained with strategy 'partial'.")
+    epochs: int = Field(50, ge=1)
+    batch_size: int = Field(32, ge=1)
+    accumulate: int = Field(1, ge=1, description="Batches per optimizer step.")
+    optimizer: Literal["adamw", "adam", "adamax", "sgd"] | None = None
+    lr: float | None = Field(None, gt=0)
+    weight_decay: float = Field(0.01, ge=0)
+    warmup_epochs: float = Field(1.0, ge=0)
+    gradient_clip: float = Field(1.0, ge=0, description="Largest gradient norm; 0 for none.")
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    imbalance: Literal["none", "weights", "sampler"] = "weights"
+    views: int = Field(2, ge=1, description="Augmented views embedded per train image with a frozen backbone.")
+    monitor: Literal["val_accuracy", "val_balanced_accuracy", "val_loss"] = "val_accuracy"
+    patience: int = Field(15, ge=1)
+    min_delta: float = Field(0.0005, ge=0)
+    save_every: int = Field(0, ge=0, description="Also keep a checkpoint every so many epochs; 0 for never.")
+    seed: int = Field(42, ge=0)
+
+
+class PerformanceConfig(_Section):
+    """How the machine is used; figures change with none of these, up to rounding."""
+
+    accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto"
+    devices: int | Literal["auto"] = "auto"
+    num_nodes: int = Field(1, ge=1)
+    precision: Literal["auto", "32", "bf16", "16"] = "auto"
+    compile: bool = False
+    channels_last: bool = False
+    workers: int | None = Field(None, ge=0, description="Processes that read images; all cores if not given.")
+    loader_workers: int = Field(0, ge=0, description="Processes that augment images during training.")
+    prefetch: int = Field(2, ge=1)
+    persistent_workers: bool = True
+
+
+class TrackingConfig(_Section):
+    """Where runs are recorded."""
+
+    uri: str | None = Field(
+        None, description="MLflow server; MLFLOW_TRACKING_URI or sqlite in the project if not given."
+    )
+    experiment: str | None = Field(None, description="MLflow experiment; the dataset's name if not given.")
+    wandb: bool = Field(True, description="W&B beside MLflow: offline unless WANDB_API_KEY is set.")
+    tensorboard: bool = True
+    drain_s: float = Field(30.0, ge=0, description="How long the end of a run waits for the tracking server.")
+
+
+class PathsConfig(_Section):
+    """Folders, relative to the project's root."""
+
+    state: Path = Path(".medvision")
+    checkpoints: Path = Path("checkpoints")
+    results: Path = Path("results")
+    tensorboard: Path = Path("runs")
+
+    @field_validator("*")
+    @classmethod
+    def _from_root(cls, path: Path) -> Path:
+        return path if path.is_absolute() else project_root() / path
+
+
+class Config(_Section):
+    """All settings of one run."""
+
+    dataset: DatasetConfig = DatasetConfig()
+    transform: TransformConfig = TransformConfig()
+    training: TrainingConfig = TrainingConfig()
+    performance: PerformanceConfig = PerformanceConfig()
+    tracking: TrackingConfig = TrackingConfig()
+    paths: PathsConfig = Field(default_factory=PathsConfig)
+
+    @property
+    def dataset_name(self) -> str:
+        """Return the dataset's name, lower-case and safe for file names and the registry; ConfigInvalid if unknown."""
+        if self.dataset.name is None and self.dataset.path is None:
+            raise ConfigInvalid(
+                "No dataset is named. Give --dataset-path DIR, or --dataset NAME for one in config/datasets/."
+            )
+        name = self.dataset.name or self.dataset.path.resolve().name  # type: ignore[union-attr]
+        name = re.sub(r"[^a-z0-9._-]+", "-", name.lower()).strip("-._")
+        if not NAME_PATTERN.fullmatch(name):
+            raise ConfigInvalid(f"dataset.name: {name!r} must be 1 to 64 letters, digits, dots, dashes or underscores.")
+        return name
+
+    @property
+    def dataset_path(self) -> Path:
+        """Return the dataset's folder; ConfigInvalid if it is not given or not a folder."""
+        if self.dataset.path is None:
+            raise ConfigInvalid("The dataset's folder is not given. Give --dataset-path DIR.")
+        if not self.dataset.path.is_dir():
+            raise ConfigInvalid(f"dataset.path: {self.dataset.path} is not a folder. Give --dataset-path DIR.")
+        return self.dataset.path.resolve()
+
+    @property
+    def dataset_dir(self) -> Path:
+        """Return the folder that holds the records of the dataset."""
+        return self.paths.state / "datasets" / self.dataset_name
+
+
+def load_config(
+    file: Path | None = None, *, dataset: str | None = None, overrides: dict[str, Any] | None = None
+) -> Config:
+    """Load the settings.
+
+    Parameters
+    ----------
+    file: YAML file; ``config/config.yaml`` of the project if None.
+    dataset: name of a file in ``config/datasets``, laid over the config file.
+    overrides: dotted keys and values, for example ``{"training.lr": 1e-4}``; they win over the files.
+
+    Raises
+    ------
+    ConfigInvalid: unknown key (the nearest known key is named), wrong type, value out of range, file unreadable.
+    """
+    root = project_root()
+    default = root / "config" / "config.yaml"
+    values = read_yaml(file or default) if file or default.is_file() else {}
+    if dataset:
+        values = _merge(values, {"dataset": {"name": dataset}})
+        values = _merge(values, _read_dataset(root / "config" / "datasets", dataset))
+    for key, value in (overrides or {}).items():
+        values = _merge(values, _nest(key, value))
+    try:
+        return Config(**values)
+    except ValidationError as error:
+        raise ConfigInvalid("\n".join(_explain(item) for item in error.errors())) from None
+
+
+def parse_overrides(assignments: list[str]) -> dict[str, Any]:
+    """Turn ``["training.lr=1e-4"]`` into ``{"training.lr": 0.0001}``; values are read as YAML."""
+    overrides = {}
+    for assignment in assignments:
+        key, sign, text = assignment.partition("=")
+        if not sign or not key:
+            raise ConfigInvalid(f"--set expects KEY=VALUE, for example training.lr=1e-4; found {assignment!r}.")
+        overrides[key.strip()] = _parse_scalar(text)
+    return overrides
+
+
+def nearest(name: str, known: list[str]) -> str:
+    """Return a sentence that names the known name nearest to an unknown one."""
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(known)}."
+
+
+def _parse_scalar(text: str) -> Any:
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+    if isinstance(value, str):
+        # YAML 1.1 reads 1e-4 as a string: it wants 1.0e-4.
+        try:
+            return float(value)
+        except ValueError:
+            return text
+    return value
+
+
+def _read_dataset(folder: Path, name: str) -> dict[str, Any]:
+    if not (folder / f"{name}.yaml").is_file():
+        known = sorted(path.stem for path in folder.glob("*.yaml"))
+        raise ConfigInvalid(f"No dataset {name!r} in {folder}. {nearest(name, known)}")
+    return read_yaml(folder / f"{name}.yaml")
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML file of sections; ConfigInvalid if it is unreadable, too large, or uses aliases."""
+    # 1 MB: a hundred times the longest config, and little enough to parse at once.
+    try:
+        if path.stat().st_size > 1_000_000:
+            raise ConfigInvalid(f"{path} is larger than 1 MB: that is no config file.")
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigInvalid(f"{path} can't be read: {error}.") from None
+    try:
+        # An alias (*name) lets a few lines stand for gigabytes; a config needs none.
+        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
+            raise ConfigInvalid(f"{path} uses a YAML alias (*name). Write the value out.")
+        values = yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        raise ConfigInvalid(f"{path} is not valid YAML: {error}") from None
+    if not isinstance(values, dict):
+        raise ConfigInvalid(f"{path}: expected sections such as 'training:', found {type(values).__name__}.")
+    return values
+
+
+def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for key, value in above.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _merge(merged[key], value) if both else value
+    return merged
+
+
+def _nest(dotted: str, value: Any) -> dict[str, Any]:
+    for part in reversed(dotted.split(".")):
+        value = {part: value}
+    return value
+
+
+def _explain(error: Any) -> str:
+    place = [str(part) for part in error["loc"]]
+    key = ".".join(place)
+    if error["type"] != "extra_forbidden":
+        return f"{key}: {error['msg'].removeprefix('Value error, ')}; found {error['input']!r}."
+    return f"{key}: unknown setting. {nearest_setting(key)}".strip()
+
+
+def nearest_setting(key: str) -> str:
+    """Return a sentence that names the setting nearest to an unknown dotted key, or an empty text."""
+    known = [f"{section}.{field}" for section, part in Config.model_fields.items() for field in _fields(part)]
+    *_, leaf = key.split(".")
+    same_leaf = [dotted for dotted in known if dotted.rpartition(".")[2] == leaf]
+    siblings = [dotted for dotted in known if dotted.partition(".")[0] == key.partition(".")[0]] if "." in key else []
+    close = (
+        same_leaf
+        or difflib.get_close_matches(key, siblings, n=1, cutoff=0.75)
+        or difflib.get_close_matches(key, [*known, *Config.model_fields], n=1, cutoff=0.5)
+    )
+    return f"Did you mean {close[0]!r}?" if close else ""
+
+
+def _fields(part: Any) -> list[str]:
+    return list(part.annotation.model_fields)

@@ -1,0 +1,87 @@
+"""Every error that medvision raises on purpose, in one tree.
+
+The message says what was expected, what was found and what to do. The class carries the exit code of a command
+that ends with it and the HTTP status of a request that does. ``medvision.cli`` is the one place that translates.
+"""
+
+
+class MedvisionError(Exception):
+    """An error that the person at the keyboard can act on."""
+
+    exit_code = 1
+    http_status = 500
+
+
+class ConfigInvalid(MedvisionError, ValueError):
+    """A setting, an option or a catalog entry is unknown, out of range, or meaningless beside another."""
+
+    exit_code = 2
+    http_status = 400
+
+
+class WeightsUnavailable(MedvisionError):
+    """Pretrained weights could not be had from the hub or from the file that was named."""
+
+    exit_code = 2
+
+
+class GateFailed(MedvisionError):
+    """A model did not meet the policy, so that what was asked for is refused."""
+
+    exit_code = 3
+    http_status = 403
+
+
+class VersionConflict(MedvisionError):
+    """A semantic version of a registered model was asked for a second time."""
+
+    exit_code = 4
+    http_status = 409
+
+
+class DataInvalid(MedvisionError, ValueError):
+    """The dataset, or a record made from it, is not what the step needs."""
+
+    exit_code = 5
+    http_status = 422
+
+
+class DecodeRejected(DataInvalid):
+    """A file is not an image that medvision reads: wrong format, damaged, empty, or too large."""
+
+    http_status = 400
+
+
+class SplitLeakage(DataInvalid):
+    """The same patient or the same pixels stand on two sides of a split that had to be clean."""
+
+
+class FingerprintMismatch(DataInvalid):
+    """A record was made from other data, another split or another model than the one at hand."""
+
+
+class NonFiniteLoss(MedvisionError, FloatingPointError):
+    """The training loss became NaN or infinite."""
+
+    exit_code = 5
+
+
+class CheckpointCorrupt(MedvisionError):
+    """A checkpoint or a model package on disk is incomplete or damaged."""
+
+    exit_code = 5
+
+
+class TryAgainLater(MedvisionError):
+    """Something outside the run is missing for the moment; the same command may succeed later."""
+
+    exit_code = 75
+    http_status = 503
+
+
+class TrackingUnavailable(TryAgainLater):
+    """The tracking server or the registry did not answer."""
+
+
+class DiskFull(TryAgainLater, OSError):
+    """A file could not be written because the disk, or the quota, is full. What was there before is intact."""
