@@ -1,0 +1,1 @@
+"""From files on disk to arrays that a model can be trained and judged on, without leaks."""

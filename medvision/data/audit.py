@@ -1,0 +1,151 @@
+"""What is wrong with a dataset: how often, what it does to the figures, and what was done about it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from medvision.data.manifest import Manifest
+from medvision.data.split import DROPPED, Leak, Split, count_classes, find_leaks
+from medvision.records import SPLITS, Audit, Finding
+
+AUDIT_FILE = "audit.json"
+AUDIT_TEXT = "audit.txt"
+
+_EXAMPLES = 5
+# Below one case in five of the most frequent class, accuracy says little about the rarest.
+_IMBALANCE = 5.0
+
+
+def audit(name: str, manifest: Manifest, split: Split) -> Audit:
+    """Audit a manifest and the split made from it."""
+    rows = manifest.rows
+    return Audit(
+        dataset=name,
+        manifest_fingerprint=manifest.fingerprint,
+        split_fingerprint=split.fingerprint,
+        n_images=len(rows),
+        n_patients=int(rows.patient_key[rows.patient_key != ""].nunique()) if manifest.knows_patients else None,
+        split_counts={side: count_classes(split.indices(side), manifest) for side in SPLITS},
+        n_dropped=int((split.sides == DROPPED).sum()),
+        findings=tuple(finding for finding in _find_all(manifest, split) if finding.count),
+    )
+
+
+def render_text(record: Audit) -> str:
+    """Return the audit as a text for people."""
+    patients = f" of {record.n_patients:,} patients" if record.n_patients is not None else ", patients unknown"
+    lines = [f"Audit of {record.dataset}: {record.n_images:,} images{patients}", ""]
+    for side, counts in record.split_counts.items():
+        classes = ", ".join(f"{name} {count:,}" for name, count in counts.items())
+        lines.append(f"  {side:<6}{sum(counts.values()):>7,}   ({classes})")
+    lines.append(f"  left out{record.n_dropped:>5,}")
+    if not record.findings:
+        lines += ["", "Nothing found."]
+    for finding in record.findings:
+        lines += ["", f"[{finding.severity}] {finding.message}", f"  -> {finding.action}"]
+        lines += [f"     {example}" for example in finding.examples]
+    return "\n".join(lines) + "\n"
+
+
+def _find_all(manifest: Manifest, split: Split) -> list[Finding]:
+    return [
+        _rejected(manifest),
+        _unmatched(manifest),
+        *_leaking(manifest, split),
+        _repeated(manifest),
+        _conflicting(manifest),
+        _imbalanced(manifest, split),
+    ]
+
+
+def _rejected(manifest: Manifest) -> Finding:
+    total = len(manifest.rows) + len(manifest.rejected)
+    return Finding(
+        name="unreadable",
+        severity="warning",
+        count=len(manifest.rejected),
+        total=total,
+        message=f"{len(manifest.rejected)} of {total} files are not readable images.",
+        action="They are left out.",
+        examples=tuple(f"{path}: {reason}" for path, reason in manifest.rejected[:_EXAMPLES]),
+    )
+
+
+def _unmatched(manifest: Manifest) -> Finding:
+    total = len(manifest.rows)
+    return Finding(
+        name="patient_unknown",
+        severity="warning",
+        count=manifest.unmatched,
+        total=total,
+        message=f"The patient pattern is not found in {manifest.unmatched} of {total} file names.",
+        action="Each of these images counts as a patient of its own. Mend the pattern if that is not so.",
+        examples=tuple(manifest.rows.path[manifest.rows.patient_key == ""][:_EXAMPLES]) if manifest.unmatched else (),
+    )
+
+
+def _leaking(manifest: Manifest, split: Split) -> list[Finding]:
+    rows = manifest.rows
+    n_lost = int(((split.sides == DROPPED) & rows.given_split.isin(["train", "val"])).sum())
+    # A split made anew has test rows that were not given as such.
+    regrouped = bool(((split.sides == "test") & rows.given_split.isin(["train", "val"])).any())
+    action = (
+        "The whole dataset was split anew." if regrouped else f"{n_lost:,} leaking train and val rows are left out."
+    )
+    return [_leak(leak, manifest, action) for leak in find_leaks(manifest)]
+
+
+def _leak(leak: Leak, manifest: Manifest, action: str) -> Finding:
+    total = int((manifest.rows.given_split == leak.side).sum())
+    what = {"patient": f"have their patient in {leak.other}", "pixels": f"are pixel-identical to a {leak.other} image"}
+    share = f"{len(leak.rows):,} of {total:,} {leak.side} images ({len(leak.rows) / max(1, total):.0%})"
+    return Finding(
+        name=f"{leak.side}_in_{leak.other}_by_{leak.by}",
+        severity="leak",
+        count=len(leak.rows),
+        total=total,
+        message=f"{share} {what[leak.by]}: figures on the given split would be too good.",
+        action=action,
+        examples=tuple(manifest.rows.path.iloc[leak.rows[:_EXAMPLES]]),
+    )
+
+
+def _repeated(manifest: Manifest) -> Finding:
+    repeated = np.flatnonzero(manifest.rows.pixel_hash.duplicated())
+    return Finding(
+        name="repeated",
+        severity="note",
+        count=len(repeated),
+        total=len(manifest.rows),
+        message=f"{len(repeated):,} of {len(manifest.rows):,} images repeat the pixels of another.",
+        action="Repeats are kept on one side of the split.",
+        examples=tuple(manifest.rows.path.iloc[repeated[:_EXAMPLES]]),
+    )
+
+
+def _conflicting(manifest: Manifest) -> Finding:
+    labels = manifest.rows.groupby("pixel_hash").label.transform("nunique")
+    conflicting = np.flatnonzero(labels > 1)
+    return Finding(
+        name="conflicting_labels",
+        severity="warning",
+        count=len(conflicting),
+        total=len(manifest.rows),
+        message=f"{len(conflicting)} images have the same pixels as an image of another class.",
+        action="They are left out of train and val. Find out which label is right.",
+        examples=tuple(manifest.rows.path.iloc[conflicting[:_EXAMPLES]]),
+    )
+
+
+def _imbalanced(manifest: Manifest, split: Split) -> Finding:
+    counts = count_classes(split.indices("train"), manifest)
+    rarest, most = min(counts, key=counts.__getitem__), max(counts, key=counts.__getitem__)
+    ratio = counts[most] / counts[rarest]
+    return Finding(
+        name="imbalance",
+        severity="note",
+        count=counts[rarest] if ratio >= _IMBALANCE else 0,
+        total=sum(counts.values()),
+        message=f"Class {rarest} has {counts[rarest]:,} training images, {most} {counts[most]:,}: {ratio:.1f} times.",
+        action="Look at sensitivity by class, not at accuracy; training.imbalance weighs or samples the classes.",
+    )

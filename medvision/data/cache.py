@@ -1,0 +1,77 @@
+"""Images that are decoded once: a memory map of uint8 squares, one row for each row of the manifest."""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from medvision.data.decode import decode_image, fit_to_square
+from medvision.data.manifest import Manifest
+from medvision.data.parallel import map_files
+from medvision.errors import DiskFull
+from medvision.files import fingerprint, is_disk_full, locked
+
+# Raised whenever decode_image or fit_to_square would give other pixels.
+_VERSION = 1
+
+
+def open_cache(
+    manifest: Manifest, *, image_size: int, channels: int, folder: Path, workers: int | None = None
+) -> np.ndarray:
+    """Return all images as a read-only memory map, made at the first call.
+
+    It is filled under a temporary name and renamed when it is whole: a kill half-way leaves no half cache, and a
+    second process waits for the first. A dataset of gray images keeps one channel whatever ``channels`` is.
+
+    Returns
+    -------
+    uint8 (n, image_size, image_size, 1 or 3).
+    """
+    stored = 1 if manifest.is_gray else channels
+    key = fingerprint([_VERSION, manifest.fingerprint, image_size, stored])[:24]
+    path = folder / f"images-{key}.npy"
+    with locked(folder / f"images-{key}.lock"):
+        if not path.is_file():
+            _fill(path, manifest, image_size, stored, workers)
+    return np.load(path, mmap_mode="r")
+
+
+def _fill(path: Path, manifest: Manifest, image_size: int, channels: int, workers: int | None) -> None:
+    temporary = path.with_suffix(".tmp")
+    shape = (len(manifest.rows), image_size, image_size, channels)
+    _reserve(temporary, int(np.prod(shape)))
+    target = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
+    squares = map_files(
+        partial(_square, image_size=image_size, channels=channels),
+        manifest.paths(),
+        workers=workers,
+        description="Caching images",
+    )
+    for row, square in enumerate(squares):
+        target[row] = square
+    target.flush()
+    del target
+    os.replace(temporary, path)
+
+
+def _reserve(path: Path, size_bytes: int) -> None:
+    # Writing into a hole of a memory map on a full disk kills the process (SIGBUS): take the space first.
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with path.open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, size_bytes + 4096)
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        if is_disk_full(error):
+            raise DiskFull(
+                f"The cache of decoded images needs {size_bytes / 1e9:.1f} GB in {path.parent}, and the disk is full. "
+                "Free some space, or delete old caches there."
+            ) from None
+        raise
+
+
+def _square(path: Path, image_size: int, channels: int) -> np.ndarray:
+    return fit_to_square(decode_image(path), image_size, channels)

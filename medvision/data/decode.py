@@ -1,0 +1,123 @@
+"""The one door through which image files come in: guarded, and the same for training and serving.
+
+A file is accepted by its content, not by its name. Whatever is damaged, of another format, or too large raises
+DecodeRejected with a reason; nothing is repaired or guessed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from medvision.errors import DecodeRejected
+
+DATASET_FORMATS = ("PNG", "JPEG", "MPO", "BMP", "TIFF")
+# Requests come from strangers: the two formats with the most tested decoders only.
+UPLOAD_FORMATS = ("PNG", "JPEG")
+# The largest mammogram that we know of is 4708 x 5844 = 27.5 million pixels.
+MAX_PIXELS = 40_000_000
+
+_WITH_ALPHA = {"LA", "La", "PA", "RGBA", "RGBa"}
+
+
+def decode_image(source: Path | bytes, formats: tuple[str, ...] = DATASET_FORMATS) -> np.ndarray:
+    """Decode an image file, or its bytes.
+
+    The EXIF orientation is applied, transparency is laid over black, 16-bit samples are rescaled to 8 bits, and only
+    the first frame of an animation is read.
+
+    Returns
+    -------
+    uint8 array (height, width) of a gray image, (height, width, 3) of a colour image in RGB.
+
+    Raises
+    ------
+    DecodeRejected: not a whole, readable image in one of ``formats`` with at most MAX_PIXELS pixels.
+    """
+    try:
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=formats) as image:
+            _check_header(image)
+            image.load()
+            return _to_array(ImageOps.exif_transpose(image))
+    except DecodeRejected:
+        raise
+    except UnidentifiedImageError:
+        raise DecodeRejected(f"not a readable image; expected one of {', '.join(formats)}") from None
+    except Image.DecompressionBombError:
+        raise DecodeRejected(f"more than {MAX_PIXELS:,} pixels") from None
+    # A decoder on damaged input may raise anything: OSError, SyntaxError, struct.error, ValueError, MemoryError ...
+    except Exception as error:
+        raise DecodeRejected(_one_line(error)) from None
+
+
+def fit_to_square(pixels: np.ndarray, image_size: int, channels: int) -> np.ndarray:
+    """Convert to ``channels`` (1 or 3) and resize to a square with an antialiasing filter.
+
+    Parameters
+    ----------
+    pixels: uint8 (height, width) or (height, width, 3).
+
+    Returns
+    -------
+    uint8 (image_size, image_size, channels).
+    """
+    image = Image.fromarray(pixels)
+    if channels == 1 and image.mode != "L":
+        image = image.convert("L")
+    if image.size != (image_size, image_size):
+        image = image.resize((image_size, image_size), Image.Resampling.BILINEAR)
+    resized = np.asarray(image)
+    if resized.ndim == 2:
+        resized = resized[:, :, np.newaxis]
+    return np.repeat(resized, channels, axis=2) if resized.shape[2] < channels else resized
+
+
+def collapse_gray(pixels: np.ndarray) -> np.ndarray:
+    """Return (height, width) for a colour image whose three channels are equal, and any other image as it is."""
+    if pixels.ndim == 3 and (pixels == pixels[:, :, :1]).all():
+        return np.ascontiguousarray(pixels[:, :, 0])
+    return pixels
+
+
+def hash_pixels(pixels: np.ndarray) -> str:
+    """Return the SHA-256 of decoded pixels and their shape, in hexadecimal."""
+    digest = hashlib.sha256(str(pixels.shape).encode())
+    digest.update(np.ascontiguousarray(pixels))
+    return digest.hexdigest()
+
+
+def _check_header(image: Image.Image) -> None:
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise DecodeRejected(f"{width} x {height} pixels; at most {MAX_PIXELS:,} are read")
+    if image.format == "TIFF" and getattr(image, "n_frames", 1) > 1:
+        raise DecodeRejected("a TIFF of several pages; expected one image a file")
+
+
+def _to_array(image: Image.Image) -> np.ndarray:
+    if image.mode == "F":
+        raise DecodeRejected("32-bit float pixels, which have no fixed range; expected 8 or 16 bits")
+    if image.mode.startswith("I"):
+        return _from_16_bit(np.asarray(image))
+    if image.mode in _WITH_ALPHA or "transparency" in image.info:
+        gray = image.mode in {"LA", "La", "L"}
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image)
+        return np.asarray(image.convert("L" if gray else "RGB"))
+    return np.asarray(image.convert("L" if image.mode in {"1", "L"} else "RGB"))
+
+
+def _from_16_bit(samples: np.ndarray) -> np.ndarray:
+    if samples.min(initial=0) < 0 or samples.max(initial=0) > 65535:
+        raise DecodeRejected("32-bit pixels outside 0 to 65,535; expected 8 or 16 bits")
+    # PNG specification, 13.12: 65,535 / 257 = 255, so that full range stays full range.
+    return ((samples.astype(np.uint32) + 128) // 257).astype(np.uint8)
+
+
+def _one_line(error: Exception) -> str:
+    text = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return f"damaged image ({text})"
