@@ -1,0 +1,288 @@
+"""Train a network on a split dataset: choose the recipe, run Lightning, leave the best checkpoint on disk."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import Callback, EarlyStopping, RichProgressBar
+
+from medvision.config import Config, PerformanceConfig, TrainingConfig
+from medvision.data.datamodule import TrainingData
+from medvision.data.loading import HeldOut, TrainEmbeddings, TrainImages
+from medvision.data.transforms import Augmentation
+from medvision.errors import CheckpointCorrupt, MedvisionError
+from medvision.models.catalog import CatalogEntry
+from medvision.models.devices import choose_device
+from medvision.models.network import Network, freeze
+from medvision.models.optimizers import build_optimizer
+from medvision.records import Recorder
+from medvision.training.classifier import Classifier, class_weights
+from medvision.training.embeddings import embed_views
+from medvision.training.snapshots import LAST, AtomicCheckpointIO, Snapshots, load_best
+
+log = logging.getLogger(__name__)
+
+# Each time the batch is halved. Three times: from 128 to 16.
+_MAX_HALVINGS = 3
+_TIPS = (".*does not have many workers.*", ".*Checkpoint directory.*exists.*")
+
+
+@dataclass(frozen=True)
+class LabelledImages:
+    """Decoded images, uint8 (n, height, width, channels), their labels (n,), and the rows of train and val."""
+
+    images: np.ndarray
+    labels: np.ndarray
+    train: np.ndarray
+    val: np.ndarray
+    n_classes: int
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """The best state of a training, and how it was reached."""
+
+    best_epoch: int
+    best_val_accuracy: float
+    last_val_accuracy: float
+    n_epochs: int
+    batch_size: int
+
+
+def resolve_recipe(config: TrainingConfig, entry: CatalogEntry) -> TrainingConfig:
+    """Fill what the settings leave open from the model's entry in the catalog."""
+    return config.model_copy(
+        update={
+            "strategy": config.strategy or entry.strategy,
+            "optimizer": config.optimizer or entry.optimizer,
+            "lr": config.lr or entry.lr,
+        }
+    )
+
+
+def choose_precision(config: PerformanceConfig) -> tuple[str, str]:
+    """Return Lightning's name of the precision to train in, and the reason."""
+    if config.precision != "auto":
+        name = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}[config.precision]
+        return name, "performance.precision says so"
+    if config.accelerator == "cpu" or not torch.cuda.is_available():
+        return "32-true", "no CUDA device: mixed precision would save no memory and little time"
+    if torch.cuda.is_bf16_supported(including_emulation=False):
+        return "bf16-mixed", f"{torch.cuda.get_device_name()} computes in bfloat16, whose range needs no loss scaling"
+    return "16-mixed", f"{torch.cuda.get_device_name()} has no bfloat16"
+
+
+def choose_embedding_precision(config: PerformanceConfig) -> tuple[bool, str]:
+    """Return whether to embed training images in bfloat16, and the reason."""
+    if config.precision != "auto":
+        return config.precision == "bf16", "performance.precision says so"
+    if choose_device(config).type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False), "what the GPU computes fastest"
+    native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return native, "the CPU has instructions for bfloat16" if native else "the CPU has no instructions for bfloat16"
+
+
+def fit(
+    network: Network, data: LabelledImages, config: Config, *, recorder: Recorder, folder: Path, resume: bool = False
+) -> FitResult:
+    """Train ``network`` in place and load its best state; ``folder`` receives the checkpoints.
+
+    ``config.training`` must be resolved. With the strategy "head" the frozen backbone is run once for each view of
+    each image, and only the head is trained. With ``resume`` the run goes on after the last whole epoch, and reaches
+    the same weights as one that was not interrupted.
+
+    Raises
+    ------
+    NonFiniteLoss: the loss became NaN or infinite.
+    CheckpointCorrupt: ``resume`` found a damaged checkpoint.
+    DiskFull: a checkpoint could not be written; the former one is intact.
+    """
+    freeze(network, config.training.strategy, config.training.unfreeze_stages)
+    if not resume:
+        _clear(folder)
+    training = config.training
+    datasets = _embedded(network, data, config) if training.strategy == "head" else _augmented(data, config)
+    for halvings in range(_MAX_HALVINGS + 1):
+        try:
+            _run(network, datasets, data, config.model_copy(update={"training": training}), recorder, folder)
+            break
+        except torch.OutOfMemoryError:
+            if halvings == _MAX_HALVINGS or training.batch_size == 1:
+                raise _out_of_memory(training) from None
+            training = _halve_batch(training)
+            log.warning(
+                "GPU memory ran out: batch %d, accumulate %d from here on", training.batch_size, training.accumulate
+            )
+            torch.cuda.empty_cache()
+    best = load_best(folder)
+    network.load_state_dict(best["model_state_dict"])
+    history = _load_snapshot_state(folder)["history"]
+    return FitResult(
+        best_epoch=best["epoch"],
+        best_val_accuracy=best["val_acc"],
+        last_val_accuracy=history[-1]["val_accuracy"],
+        n_epochs=len(history),
+        batch_size=training.batch_size,
+    )
+
+
+def _run(
+    network: Network, datasets: tuple[Any, Any], data: LabelledImages, config: Config, recorder: Recorder, folder: Path
+) -> None:
+    if (folder / LAST).is_file() and _load_snapshot_state(folder)["stopped"]:
+        log.info("The run had already stopped early: nothing is left to train")
+        return
+    training, performance = config.training, config.performance
+    labels = torch.from_numpy(data.labels[data.train])
+    weights = class_weights(labels, data.n_classes)
+    model = network.head if training.strategy == "head" else network
+    if performance.channels_last:
+        network.to(memory_format=torch.channels_last)
+    if performance.compile:
+        model.compile()
+    classifier = Classifier(
+        model,
+        build_optimizer=functools.partial(
+            build_optimizer, network, training.optimizer, training.lr, training.weight_decay
+        ),
+        class_weights=weights if training.imbalance == "weights" else None,
+        label_smoothing=training.label_smoothing,
+        warmup_epochs=training.warmup_epochs,
+        epochs=training.epochs,
+        seed=training.seed,
+    )
+    loaders = TrainingData(
+        *datasets,
+        batch_size=training.batch_size,
+        seed=training.seed,
+        sample_weights=weights[labels].double().numpy() if training.imbalance == "sampler" else None,
+        performance=performance,
+    )
+    snapshots = Snapshots(
+        folder,
+        network,
+        recorder,
+        monitor=training.monitor,
+        save_every=training.save_every,
+        described=config.model_dump(mode="json"),
+    )
+    trainer = _build_trainer(training, performance, [snapshots])
+    checkpoint = str(folder / LAST) if (folder / LAST).is_file() else None
+    with _quiet_lightning():
+        trainer.fit(classifier, loaders, ckpt_path=checkpoint, weights_only=True)
+
+
+def _build_trainer(training: TrainingConfig, performance: PerformanceConfig, callbacks: list[Callback]) -> pl.Trainer:
+    precision, reason = choose_precision(performance)
+    log.info("Precision %s: %s", precision, reason)
+    stopping = EarlyStopping(
+        training.monitor,
+        min_delta=training.min_delta,
+        patience=training.patience,
+        mode="min" if training.monitor.endswith("loss") else "max",
+    )
+    several = performance.num_nodes > 1 or (isinstance(performance.devices, int) and performance.devices > 1)
+    several = several or (performance.devices == "auto" and torch.cuda.device_count() > 1)
+    launched = torch.distributed.is_torchelastic_launched()
+    return pl.Trainer(
+        accelerator=performance.accelerator,
+        devices=performance.devices,
+        num_nodes=performance.num_nodes,
+        # Spawned, not re-executed: the command that runs around the training must not run once a device.
+        strategy=("ddp" if launched else "ddp_spawn") if several else "auto",
+        precision=precision,  # type: ignore[arg-type]
+        max_epochs=training.epochs,
+        accumulate_grad_batches=training.accumulate,
+        gradient_clip_val=training.gradient_clip or None,
+        callbacks=[stopping, *callbacks, RichProgressBar(leave=False)],
+        plugins=[AtomicCheckpointIO()],
+        logger=False,
+        num_sanity_val_steps=0,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        # Trust before speed: where a deterministic kernel exists, it is used.
+        deterministic="warn",
+        benchmark=False,
+    )
+
+
+def _augmented(data: LabelledImages, config: Config) -> tuple[TrainImages, HeldOut]:
+    augmentation = Augmentation(config.transform)
+    train = TrainImages(data.images, data.train, data.labels[data.train], augmentation, config.training.seed)
+    return train, HeldOut(data.images, data.val, data.labels[data.val])
+
+
+def _embedded(network: Network, data: LabelledImages, config: Config) -> tuple[TrainEmbeddings, HeldOut]:
+    embed = functools.partial(
+        embed_views,
+        network,
+        data.images,
+        augmentation=config.transform,
+        seed=config.training.seed,
+        device=choose_device(config.performance),
+        folder=config.paths.state / "cache",
+        pixels_fingerprint=data.fingerprint,
+    )
+    half, reason = choose_embedding_precision(config.performance)
+    log.info("Embedding training images in %s: %s", "bfloat16" if half else "float32", reason)
+    train = embed(data.train, n_views=config.training.views, half=half)
+    # In full precision, as evaluation and serving do: val figures must be those of the package.
+    val = embed(data.val, n_views=1, half=False)[0]
+    labels = data.labels[data.val]
+    return TrainEmbeddings(train, data.labels[data.train], config.training.seed), HeldOut(
+        val, np.arange(len(val)), labels
+    )
+
+
+def _clear(folder: Path) -> None:
+    # best_model.pth stays until the first epoch replaces it.
+    for stale in [folder / LAST, *folder.glob("epoch_*.pth")]:
+        stale.unlink(missing_ok=True)
+
+
+def _load_snapshot_state(folder: Path) -> dict[str, Any]:
+    try:
+        checkpoint = torch.load(folder / LAST, map_location="cpu", weights_only=True)
+        return checkpoint["callbacks"]["Snapshots"]
+    # See load_best: a damaged file raises whatever its reader stumbles over.
+    except Exception as error:
+        raise CheckpointCorrupt(
+            f"{folder / LAST} is damaged ({type(error).__name__}). Train from the start, without --resume."
+        ) from None
+
+
+def _halve_batch(training: TrainingConfig) -> TrainingConfig:
+    return training.model_copy(update={"batch_size": training.batch_size // 2, "accumulate": training.accumulate * 2})
+
+
+def _out_of_memory(training: TrainingConfig) -> MedvisionError:
+    return MedvisionError(
+        f"GPU memory ran out even with batches of {training.batch_size}. Use a smaller model or image size, "
+        "--set performance.precision=bf16, or another GPU."
+    )
+
+
+@contextlib.contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    """Keep Lightning's tips and advertisements off the screen while it runs; warnings of substance still show."""
+    logger = logging.getLogger("lightning.pytorch")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            for tip in _TIPS:
+                warnings.filterwarnings("ignore", tip)
+            yield
+    finally:
+        logger.setLevel(level)
