@@ -1,0 +1,1 @@
+"""The gate: an evaluation held against the policy, with every reason."""

@@ -1,0 +1,68 @@
+"""The table of predictions keeps what was put into it."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from medvision.errors import DataInvalid
+from medvision.evaluation.predictions import load_predictions, save_predictions
+
+CLASSES = ("glioma", "meningioma", "pituitary")
+
+
+@pytest.fixture
+def path(tmp_path, predictions):
+    y_true, y_score = predictions(n=20)
+    keys = [None if i == 3 else f"patient{i // 2}" for i in range(20)]
+    save_predictions(tmp_path / "predictions.parquet", [f"image{i}" for i in range(20)], keys, y_true, y_score, CLASSES)
+    return tmp_path / "predictions.parquet"
+
+
+def test_round_trip(path, predictions):
+    """What was saved comes back bit by bit and in the same order."""
+    y_true, y_score = predictions(n=20)
+    loaded = load_predictions(path)
+    np.testing.assert_array_equal(loaded.y_true, y_true)
+    np.testing.assert_array_equal(loaded.y_score, y_score)
+    np.testing.assert_array_equal(loaded.y_pred, y_score.argmax(axis=1))
+    assert loaded.classes == CLASSES
+    assert loaded.image_ids[:2] == ("image0", "image1")
+    assert loaded.patient_keys[2:4] == ("patient1", None)
+
+
+def test_columns(path):
+    """Anyone can read the table: it is Parquet with a score column per class."""
+    names = ["image_id", "patient_key", "y_true", "y_pred", *(f"score_{name}" for name in CLASSES)]
+    assert list(pd.read_parquet(path).columns) == names
+
+
+def test_evaluation_from_disk_is_the_same(path, predictions, evaluate):
+    """Figures computed again from the table equal those computed from the scores."""
+    loaded = load_predictions(path)
+    assert evaluate(loaded.y_true, loaded.y_score) == evaluate(*predictions(n=20))
+
+
+def test_same_predictions_give_the_same_bytes(path, tmp_path):
+    """A table saved twice has one hash."""
+    loaded = load_predictions(path)
+    save_predictions(
+        tmp_path / "again.parquet", loaded.image_ids, loaded.patient_keys, loaded.y_true, loaded.y_score, loaded.classes
+    )
+    assert (tmp_path / "again.parquet").read_bytes() == path.read_bytes()
+
+
+@pytest.mark.parametrize("damage", ["missing", "empty", "truncated", "foreign", "without_scores"])
+def test_damaged_table(path, damage):
+    """A table that is missing, damaged or of another kind is a DataInvalid that names the step to run."""
+    if damage == "missing":
+        path.unlink()
+    elif damage == "empty":
+        path.write_bytes(b"")
+    elif damage == "truncated":
+        path.write_bytes(path.read_bytes()[:-20])
+    elif damage == "foreign":
+        pd.DataFrame({"a": [1]}).to_parquet(path)
+    else:
+        pd.read_parquet(path)[["image_id", "patient_key", "y_true"]].to_parquet(path)
+    with pytest.raises(DataInvalid, match="Run evaluate"):
+        load_predictions(path)
