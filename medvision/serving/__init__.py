@@ -1,0 +1,1 @@
+"""Answers for images, given by a model package; never imports training."""

@@ -1,0 +1,56 @@
+"""The model that MLflow loads: a model package behind a column of base64 images.
+
+MLflow runs this file when it loads the model ("models from code"), so that nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from mlflow.exceptions import MlflowException
+from mlflow.models import set_model
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
+from mlflow.pyfunc import PythonModel
+
+from medvision.data.decode import UPLOAD_FORMATS
+from medvision.errors import DecodeRejected
+from medvision.serving.predictor import Prediction, Predictor
+
+# 10 MiB of image is the limit of the service; base64 makes it 4/3 as long.
+_MAX_BASE64 = 14_000_000
+
+
+class ImageClassifier(PythonModel):
+    """Answer rows with base64 images in a column ``image`` by label, confidence and the probability of each class."""
+
+    def load_context(self, context: Any) -> None:
+        """Load the package, once for each process."""
+        self._predictor = Predictor(Path(context.artifacts["package"]))
+
+    def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
+        """Predict each row; a row that holds no readable image is a bad request that says which and why."""
+        rows = [self._predict_row(number, text) for number, text in enumerate(model_input["image"])]
+        return pd.DataFrame([vars(row) for row in rows])
+
+    def _predict_row(self, number: int, text: str) -> Prediction:
+        try:
+            return self._predictor.predict([_decode_base64(text)], formats=UPLOAD_FORMATS)[0]
+        except (DecodeRejected, binascii.Error) as error:
+            # Without "from None" MLflow would put the whole stack trace into its answer.
+            raise MlflowException(f"Image {number}: {error}.", error_code=INVALID_PARAMETER_VALUE) from None
+
+
+def _decode_base64(text: str) -> bytes:
+    if len(text) > _MAX_BASE64:
+        raise DecodeRejected(f"{len(text):,} characters of base64; at most {_MAX_BASE64:,} are read")
+    try:
+        return base64.b64decode(text, validate=True)
+    except binascii.Error as error:
+        raise DecodeRejected(f"not base64 ({error}); expected the bytes of a PNG or JPEG file in base64") from None
+
+
+set_model(ImageClassifier())
