@@ -1,0 +1,1 @@
+"""The steps of a model's life, a readable file each: every one runs as `medvision STEP` and `mlflow run . -e STEP`."""

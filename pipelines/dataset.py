@@ -1,0 +1,80 @@
+"""The dataset of a step: its manifest, split and audit, made or found again, and recorded."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pipelines.console import say
+
+if TYPE_CHECKING:
+    from medvision.config import Config
+    from medvision.data.manifest import Manifest
+    from medvision.data.split import Split
+    from medvision.records import Audit
+    from medvision.tracking.recorder import Recorder
+
+
+@dataclass(frozen=True)
+class SplitDataset:
+    """A dataset that is ready to be trained and tested on."""
+
+    manifest: Manifest
+    split: Split
+    audit: Audit
+
+
+def prepare_dataset(config: Config) -> SplitDataset:
+    """Read, split and audit the dataset, and save the records; unreadable images stop it before anything is trained."""
+    from medvision.data.audit import AUDIT_FILE, AUDIT_TEXT, audit, render_text
+    from medvision.data.manifest import check_rejected, load_or_build_manifest
+    from medvision.data.split import make_split, save_split
+    from medvision.files import write_text
+    from medvision.records import save_record
+
+    manifest = load_or_build_manifest(config)
+    check_rejected(manifest, config.dataset.max_rejected_fraction)
+    split = make_split(manifest, config.dataset)
+    save_split(split, manifest, config.dataset_dir)
+    record = audit(config.dataset_name, manifest, split)
+    save_record(record, config.dataset_dir / AUDIT_FILE)
+    write_text(config.dataset_dir / AUDIT_TEXT, render_text(record))
+    return SplitDataset(manifest, split, record)
+
+
+def record_dataset(dataset: SplitDataset, config: Config, recorder: Recorder, *, context: str) -> None:
+    """Record fingerprints, counts and findings; file names stay here, since they may name patients."""
+    from medvision.data.audit import AUDIT_FILE
+    from medvision.records import save_record
+
+    audit = dataset.audit
+    recorder.dataset(
+        audit.dataset,
+        digest=audit.split_fingerprint[:32],
+        source=f"medvision:{audit.manifest_fingerprint[:32]}",
+        profile={"num_rows": audit.n_images, "classes": list(dataset.manifest.classes), **audit.split_counts},
+        context=context,
+    )
+    recorder.tags(
+        {
+            "medvision.dataset": audit.dataset,
+            "medvision.manifest_fingerprint": audit.manifest_fingerprint,
+            "medvision.split_fingerprint": audit.split_fingerprint,
+        }
+    )
+    recorder.metrics({f"audit/{finding.name}": float(finding.count) for finding in audit.findings}, step=0)
+    nameless = [dataclasses.replace(finding, examples=()) for finding in audit.findings]
+    shareable = config.dataset_dir / "shareable" / AUDIT_FILE
+    save_record(dataclasses.replace(audit, findings=tuple(nameless)), shareable)
+    recorder.artifact(shareable, folder="data")
+
+
+def say_dataset(dataset: SplitDataset) -> None:
+    """Print the sides of the split, and each finding in a line."""
+    audit = dataset.audit
+    patients = f", {audit.n_patients:,} patients" if audit.n_patients is not None else ", patients unknown"
+    sides = ", ".join(f"{side} {sum(counts.values()):,}" for side, counts in audit.split_counts.items())
+    say(f"Dataset {audit.dataset}: {audit.n_images:,} images{patients}; {sides}, left out {audit.n_dropped:,}")
+    for finding in audit.findings:
+        say(f"  [{finding.severity}] {finding.message} {finding.action}")

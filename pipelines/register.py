@@ -1,0 +1,63 @@
+"""Register a model that has passed its validation."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pipelines.console import say
+from pipelines.models import EVALUATION_FILE, PACKAGE, VERDICT_FILE, outputs_dir, results_dir
+from pipelines.options import ConfigFile, Dataset, DatasetPath, Model, Set, Version, configure
+
+if TYPE_CHECKING:
+    from medvision.config import Config
+    from medvision.registry.registration import Registration
+    from medvision.tracking.recorder import Recorder
+
+
+def register(
+    model: Model = None,
+    version: Version = None,
+    dataset_path: DatasetPath = None,
+    dataset: Dataset = None,
+    config: ConfigFile = None,
+    set_: Set = None,
+) -> Registration:
+    """Register a model that has passed its validation."""
+    from medvision.tracking.recorder import open_run
+
+    settings = configure(config, dataset, set_, model=model, dataset_path=dataset_path)
+    with open_run(settings, step="register") as recorder:
+        return run_register(settings, recorder, version=version)
+
+
+def run_register(config: Config, recorder: Recorder, *, version: str | None = None) -> Registration:
+    """Do the step inside a run; GateFailed without a passed verdict on the package at hand."""
+    from medvision.models.package import load_package, package_digest
+    from medvision.records import Evaluation, Verdict, load_record
+    from medvision.registry.logged_model import find_logged_model
+    from medvision.registry.registration import check_verdict, register_version
+    from medvision.tracking.mlflow_sink import tracking_uri
+
+    package, folder = outputs_dir(config) / PACKAGE, results_dir(config)
+    verdict = load_record(Verdict, folder / VERDICT_FILE)
+    check_verdict(verdict, package_digest(package))
+    info, _ = load_package(package)
+    run_id, model_id = find_logged_model(config, info.run_key)
+    registration = register_version(
+        tracking_uri(config),
+        model_id=model_id,
+        run_id=run_id,
+        version=version,
+        verdict=verdict,
+        evaluation=load_record(Evaluation, folder / EVALUATION_FILE),
+    )
+    recorder.tags({"medvision.registered": registration.uri, "medvision.version": registration.version})
+    say(f"Registered {registration.name} {registration.version} as version {registration.number}")
+    say(f'Serve it: mlflow models serve -m "{registration.uri}" --env-manager local -p 5001')
+    return registration
+
+
+if __name__ == "__main__":
+    from medvision.cli import main_step
+
+    main_step(register)

@@ -1,0 +1,218 @@
+"""Train a model on the train split, choose its best epoch on val, and pack it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pipelines.console import say
+from pipelines.dataset import SplitDataset, prepare_dataset, record_dataset, say_dataset
+from pipelines.models import PACKAGE, outputs_dir, registered_name
+from pipelines.normalize import load_or_compute_normalization
+from pipelines.options import (
+    BatchSize,
+    ConfigFile,
+    Dataset,
+    DatasetPath,
+    Epochs,
+    Grayscale,
+    ImageSize,
+    LearningRate,
+    Model,
+    OnLeak,
+    PatientPattern,
+    Pretrained,
+    Set,
+    Strategy,
+    configure,
+)
+
+if TYPE_CHECKING:
+    from medvision.config import Config
+    from medvision.models.catalog import Architecture
+    from medvision.models.network import Network
+    from medvision.records import Normalization, PackageInfo
+    from medvision.tracking.recorder import Recorder
+    from medvision.training.fit import FitResult, LabelledImages
+
+Resume = Annotated[bool, typer.Option("--resume", help="Go on after the last whole epoch of an interrupted run.")]
+RUN_FILE = "run.json"
+
+
+def train(
+    model: Model = None,
+    epochs: Epochs = None,
+    dataset_path: DatasetPath = None,
+    patient_pattern: PatientPattern = None,
+    dataset: Dataset = None,
+    pretrained: Pretrained = None,
+    strategy: Strategy = None,
+    batch_size: BatchSize = None,
+    lr: LearningRate = None,
+    image_size: ImageSize = None,
+    grayscale: Grayscale = None,
+    on_leak: OnLeak = None,
+    resume: Resume = False,
+    config: ConfigFile = None,
+    set_: Set = None,
+) -> PackageInfo:
+    """Train a model and pack its best epoch."""
+    from medvision.tracking.recorder import open_run
+
+    settings = configure(
+        config, dataset, set_,
+        model=model, epochs=epochs, dataset_path=dataset_path, patient_pattern=patient_pattern, pretrained=pretrained,
+        strategy=strategy, batch_size=batch_size, lr=lr, image_size=image_size, grayscale=grayscale, on_leak=on_leak,
+    )  # fmt: skip
+    run_key = _interrupted_run(outputs_dir(settings)) if resume else None
+    with open_run(settings, step="train", run_key=run_key) as recorder:
+        return run_train(settings, recorder, resume=resume)
+
+
+def run_train(config: Config, recorder: Recorder, *, resume: bool = False) -> PackageInfo:
+    """Do the step inside a run."""
+    from medvision.models.catalog import find
+    from medvision.training.fit import fit, resolve_recipe
+
+    entry = find(config.training.model)
+    config = config.model_copy(update={"training": resolve_recipe(config.training, entry)})
+    folder = outputs_dir(config)
+    dataset = prepare_dataset(config)
+    say_dataset(dataset)
+    record_dataset(dataset, config, recorder, context="train")
+    normalization = load_or_compute_normalization(config, dataset, recorder)
+    _claim_folder(folder, config, dataset, recorder, resume=resume)
+    recorder.params(config.model_dump(mode="json", exclude={"paths"}))
+    architecture = entry.architecture(
+        n_classes=len(dataset.manifest.classes),
+        channels=1 if config.transform.grayscale else 3,
+        image_size=config.transform.image_size,
+    )
+    data = load_images(config, dataset, architecture.image_size)
+    network = _build(architecture, normalization, config)
+    say(f"Training {config.training.model} ({config.training.strategy}) for up to {config.training.epochs} epochs")
+    result = fit(network, data, config, recorder=recorder, folder=folder, resume=resume)
+    info = _pack(network, result, config, dataset, recorder)
+    _record_result(result, info, _score_package(folder / PACKAGE, data, config), config, recorder)
+    say(f"Best epoch {result.best_epoch} of {result.n_epochs}: val accuracy {result.best_val_accuracy:.3f}")
+    say(f"Package: {folder / PACKAGE}")
+    return info
+
+
+def load_images(config: Config, dataset: SplitDataset, image_size: int) -> LabelledImages:
+    """Open the cache of decoded images, with labels and rows."""
+    from medvision.data.cache import open_cache
+    from medvision.training.fit import LabelledImages
+
+    manifest, split = dataset.manifest, dataset.split
+    images = open_cache(
+        manifest,
+        image_size=image_size,
+        channels=1 if config.transform.grayscale else 3,
+        folder=config.paths.state / "cache",
+        workers=config.performance.workers,
+    )
+    return LabelledImages(
+        images=images,
+        labels=manifest.rows.label.to_numpy(),
+        train=split.indices("train"),
+        val=split.indices("val"),
+        n_classes=len(manifest.classes),
+        fingerprint=f"{manifest.fingerprint}-{images.shape}",
+    )
+
+
+def _build(architecture: Architecture, normalization: Normalization, config: Config) -> Network:
+    import torch
+
+    from medvision.models.network import build_network
+
+    # The head starts from the seed, whatever ran before in this process.
+    torch.manual_seed(config.training.seed)
+    return build_network(
+        architecture, mean=normalization.mean, std=normalization.std, pretrained=config.training.pretrained
+    )
+
+
+def _pack(
+    network: Network, result: FitResult, config: Config, dataset: SplitDataset, recorder: Recorder
+) -> PackageInfo:
+    from medvision.models.package import save_package
+
+    return save_package(
+        outputs_dir(config) / PACKAGE,
+        network,
+        name=registered_name(config),
+        dataset=config.dataset_name,
+        classes=dataset.manifest.classes,
+        manifest_fingerprint=dataset.manifest.fingerprint,
+        split_fingerprint=dataset.split.fingerprint,
+        run_key=recorder.run_key,
+        best_epoch=result.best_epoch,
+        best_val_accuracy=result.best_val_accuracy,
+    )
+
+
+def _score_package(package: Path, data: LabelledImages, config: Config) -> float:
+    """Score val once more with the package as it lies on disk, and return its accuracy."""
+    from medvision.evaluation.scoring import score
+    from medvision.models.devices import choose_device
+    from medvision.models.package import load_package
+
+    _, network = load_package(package)
+    y_score = score(network, data.images[data.val], batch_size=64, device=choose_device(config.performance))
+    return float((y_score.argmax(axis=1) == data.labels[data.val]).mean())
+
+
+def _record_result(
+    result: FitResult, info: PackageInfo, packed_accuracy: float, config: Config, recorder: Recorder
+) -> None:
+    from medvision.models.package import package_digest
+    from medvision.registry.logged_model import record_model
+    from medvision.training.snapshots import BEST, HISTORY
+
+    folder = outputs_dir(config)
+    recorder.tags(
+        {
+            "best_val_accuracy": result.best_val_accuracy,
+            "best_model_epoch": result.best_epoch,
+            "best_model_path": f"best_model/{BEST}",
+            "final_best_val_accuracy": packed_accuracy,
+        }
+    )
+    recorder.artifact(folder / BEST, folder="best_model")
+    recorder.artifact(folder / HISTORY)
+    recorder.artifact(folder / PACKAGE, folder="final_best_model")
+    record_model(recorder, folder / PACKAGE, info, package_digest(folder / PACKAGE))
+
+
+def _claim_folder(folder: Path, config: Config, dataset: SplitDataset, recorder: Recorder, *, resume: bool) -> None:
+    """Write down whose checkpoints these are; a run may only be resumed on the same data with the same recipe."""
+    from medvision.errors import FingerprintMismatch
+    from medvision.files import fingerprint, read_json, write_json
+
+    recipe = config.model_dump(mode="json", include={"transform", "training"})
+    mine = fingerprint([dataset.split.fingerprint, recipe])
+    if resume and read_json(folder / RUN_FILE)["fingerprint"] != mine:
+        raise FingerprintMismatch(
+            f"The interrupted run in {folder} had other data or other settings. Resume it with the same command plus "
+            "--resume, or train from the start."
+        )
+    write_json(folder / RUN_FILE, {"run_key": recorder.run_key, "fingerprint": mine})
+
+
+def _interrupted_run(folder: Path) -> str:
+    from medvision.errors import ConfigInvalid
+    from medvision.files import read_json
+
+    if not (folder / RUN_FILE).is_file():
+        raise ConfigInvalid(f"There is no run to resume in {folder}. Train without --resume first.")
+    return str(read_json(folder / RUN_FILE)["run_key"])
+
+
+if __name__ == "__main__":
+    from medvision.cli import main_step
+
+    main_step(train)
