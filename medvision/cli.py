@@ -22,6 +22,7 @@ from medvision.errors import DiskFull, MedvisionError
 from medvision.files import is_disk_full
 from pipelines.audit import audit
 from pipelines.console import leave_stdout_to_json
+from pipelines.demo import demo
 from pipelines.evaluate import evaluate
 from pipelines.normalize import normalize
 from pipelines.phantom import phantom
@@ -33,7 +34,7 @@ from pipelines.train import train
 from pipelines.ui import ui
 from pipelines.validate import validate
 
-STEPS = (normalize, audit, train, evaluate, validate, register, serve, ui, pipeline, sync, phantom)
+STEPS = (normalize, audit, train, evaluate, validate, register, serve, ui, pipeline, sync, phantom, demo)
 
 app = typer.Typer(
     help="From a folder of medical images to a validated, registered, served model.",
@@ -92,6 +93,8 @@ def _command(step: Callable[..., Any]) -> Callable[..., None]:
     def run(json_: bool, verbose: bool, **options: Any) -> None:
         logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(message)s", stream=sys.stderr)
         logging.getLogger("medvision").setLevel(logging.INFO)
+        for chatty in ("mlflow", "lightning", "lightning.pytorch", "lightning.fabric"):
+            logging.getLogger(chatty).setLevel(logging.INFO if verbose else logging.WARNING)
         if json_:
             leave_stdout_to_json()
         record = step(**options)

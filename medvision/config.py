@@ -21,9 +21,18 @@ NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 Strategy = Literal["head", "partial", "full"]
 
+_MAX_DEPTH = 20
+_OPENING = (
+    yaml.BlockMappingStartToken,
+    yaml.BlockSequenceStartToken,
+    yaml.FlowMappingStartToken,
+    yaml.FlowSequenceStartToken,
+)
+_CLOSING = (yaml.BlockEndToken, yaml.FlowMappingEndToken, yaml.FlowSequenceEndToken)
+
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
 
 class DatasetConfig(_Section):
@@ -195,7 +204,7 @@ def load_config(
     for key, value in (overrides or {}).items():
         values = _merge(values, _nest(key, value))
     try:
-        return Config(**values)
+        return Config.model_validate(values)
     except ValidationError as error:
         raise ConfigInvalid("\n".join(_explain(item) for item in error.errors())) from None
 
@@ -240,23 +249,33 @@ def _read_dataset(folder: Path, name: str) -> dict[str, Any]:
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML file of sections; ConfigInvalid if it is unreadable, too large, or uses aliases."""
-    # 1 MB: a hundred times the longest config, and little enough to parse at once.
+    # 100 kB: forty times the longest config, and little enough to parse in a second.
     try:
-        if path.stat().st_size > 1_000_000:
-            raise ConfigInvalid(f"{path} is larger than 1 MB: that is no config file.")
+        if path.stat().st_size > 100_000:
+            raise ConfigInvalid(f"{path} is larger than 100 kB: that is no config file.")
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigInvalid(f"{path} can't be read: {error}.") from None
     try:
-        # An alias (*name) lets a few lines stand for gigabytes; a config needs none.
-        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
-            raise ConfigInvalid(f"{path} uses a YAML alias (*name). Write the value out.")
+        _check_tokens(path, text)
         values = yaml.safe_load(text) or {}
     except yaml.YAMLError as error:
         raise ConfigInvalid(f"{path} is not valid YAML: {error}") from None
     if not isinstance(values, dict):
         raise ConfigInvalid(f"{path}: expected sections such as 'training:', found {type(values).__name__}.")
     return values
+
+
+def _check_tokens(path: Path, text: str) -> None:
+    depth = 0
+    for token in yaml.scan(text):
+        # An alias (*name) lets a few lines stand for gigabytes; a config needs none.
+        if isinstance(token, yaml.AliasToken):
+            raise ConfigInvalid(f"{path} uses a YAML alias (*name). Write the value out.")
+        depth += isinstance(token, _OPENING) - isinstance(token, _CLOSING)
+        # The parser calls itself at each level, and needs hours for thousands of them.
+        if depth > _MAX_DEPTH:
+            raise ConfigInvalid(f"{path} is nested more than {_MAX_DEPTH} levels deep: that is no config file.")
 
 
 def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
@@ -286,13 +305,16 @@ def nearest_setting(key: str) -> str:
     known = [f"{section}.{field}" for section, part in Config.model_fields.items() for field in _fields(part)]
     *_, leaf = key.split(".")
     same_leaf = [dotted for dotted in known if dotted.rpartition(".")[2] == leaf]
-    siblings = [dotted for dotted in known if dotted.partition(".")[0] == key.partition(".")[0]] if "." in key else []
-    close = (
-        same_leaf
-        or difflib.get_close_matches(key, siblings, n=1, cutoff=0.75)
-        or difflib.get_close_matches(key, [*known, *Config.model_fields], n=1, cutoff=0.5)
-    )
-    return f"Did you mean {close[0]!r}?" if close else ""
+    section = key.partition(".")[0]
+    siblings = [dotted for dotted in known if dotted.partition(".")[0] == section] if "." in key else []
+    close = same_leaf or difflib.get_close_matches(key, siblings, n=1, cutoff=0.75)
+    if siblings and not close:
+        # The section's name alone makes any two of its settings look alike: their own names must be near.
+        names = [dotted.rpartition(".")[2] for dotted in siblings]
+        near = difflib.get_close_matches(leaf, names, n=1, cutoff=0.5)
+        return f"Did you mean '{section}.{near[0]}'?" if near else f"Known: {', '.join(siblings)}."
+    close = close or difflib.get_close_matches(key, [*known, *Config.model_fields], n=1, cutoff=0.5)
+    return f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(Config.model_fields)}."
 
 
 def _fields(part: Any) -> list[str]:

@@ -87,16 +87,6 @@ def read_json(path: Path) -> Any:
         raise DataInvalid(f"{path} is not valid JSON ({error}). Delete it and run the step that makes it.") from None
 
 
-def append_line(path: Path, line: str) -> None:
-    """Append one line and return only when it is on the disk."""
-    handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-    try:
-        os.write(handle, line.encode() + b"\n")
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Hold an exclusive lock on ``path`` among processes; the system releases it when the holder dies."""

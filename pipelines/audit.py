@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pipelines.console import say
-from pipelines.dataset import prepare_dataset, record_dataset
+from pipelines.dataset import SplitDataset, prepare_dataset, record_dataset
 from pipelines.options import ConfigFile, Dataset, DatasetPath, OnLeak, PatientPattern, Set, configure
 
 if TYPE_CHECKING:
@@ -29,14 +29,13 @@ def audit(
         config, dataset, set_, dataset_path=dataset_path, patient_pattern=patient_pattern, on_leak=on_leak
     )
     with open_run(settings, step="audit") as recorder:
-        return run_audit(settings, recorder)
+        return run_audit(settings, recorder, prepare_dataset(settings))
 
 
-def run_audit(config: Config, recorder: Recorder) -> Audit:
+def run_audit(config: Config, recorder: Recorder, dataset: SplitDataset) -> Audit:
     """Do the step inside a run."""
     from medvision.data.audit import render_text
 
-    dataset = prepare_dataset(config)
     record_dataset(dataset, config, recorder, context="audit")
     say(render_text(dataset.audit))
     say(f"Saved in {config.dataset_dir}: audit.json, audit.txt")

@@ -34,10 +34,10 @@ def evaluate(
         model=model, dataset_path=dataset_path, patient_pattern=patient_pattern, on_leak=on_leak,
     )  # fmt: skip
     with open_run(settings, step="evaluate") as recorder:
-        return run_evaluate(settings, recorder)
+        return run_evaluate(settings, recorder, prepare_dataset(settings))
 
 
-def run_evaluate(config: Config, recorder: Recorder) -> Evaluation:
+def run_evaluate(config: Config, recorder: Recorder, dataset: SplitDataset) -> Evaluation:
     """Do the step inside a run."""
     import numpy as np
 
@@ -51,7 +51,6 @@ def run_evaluate(config: Config, recorder: Recorder) -> Evaluation:
 
     package = outputs_dir(config) / PACKAGE
     info, network = load_package(package)
-    dataset = prepare_dataset(config)
     _check_lineage(info, dataset)
     record_dataset(dataset, config, recorder, context="test")
     rows = dataset.manifest.rows.iloc[dataset.split.indices("test")]

@@ -39,15 +39,15 @@ def normalize(
         dataset_path=dataset_path, patient_pattern=patient_pattern, on_leak=on_leak, grayscale=grayscale,
     )  # fmt: skip
     with open_run(settings, step="normalize") as recorder:
-        return run_normalize(settings, recorder, mode=mode)
+        prepared = prepare_dataset(settings)
+        say_dataset(prepared)
+        return run_normalize(settings, recorder, prepared, mode=mode)
 
 
-def run_normalize(config: Config, recorder: Recorder, *, mode: str = "save") -> Normalization:
+def run_normalize(config: Config, recorder: Recorder, dataset: SplitDataset, *, mode: str = "save") -> Normalization:
     """Do the step inside a run; ``verify`` raises FingerprintMismatch when the split has changed since."""
     from medvision.data.normalization import load_normalization
 
-    dataset = prepare_dataset(config)
-    say_dataset(dataset)
     record_dataset(dataset, config, recorder, context="train")
     if mode == "verify":
         statistics = load_normalization(config.dataset_dir, dataset.split)

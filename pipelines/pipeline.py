@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from pipelines.audit import run_audit
 from pipelines.console import say
+from pipelines.dataset import prepare_dataset
 from pipelines.evaluate import run_evaluate
 from pipelines.normalize import run_normalize
 from pipelines.options import (
@@ -33,7 +36,9 @@ from pipelines.train import run_train
 from pipelines.validate import run_validate
 
 if TYPE_CHECKING:
+    from medvision.config import Config
     from medvision.registry.registration import Registration
+    from medvision.tracking.recorder import Recorder
 
 
 def pipeline(
@@ -62,24 +67,34 @@ def pipeline(
         model=model, epochs=epochs, dataset_path=dataset_path, patient_pattern=patient_pattern, pretrained=pretrained,
         strategy=strategy, batch_size=batch_size, lr=lr, image_size=image_size, grayscale=grayscale, on_leak=on_leak,
     )  # fmt: skip
-    steps = {
-        "audit": run_audit,
-        "normalize": run_normalize,
-        "train": run_train,
-        "evaluate": run_evaluate,
-        "validate": lambda config, recorder: run_validate(config, recorder, policy=policy),
-        "register": lambda config, recorder: run_register(config, recorder, version=version),
-    }
     with open_run(settings, step="pipeline") as parent:
-        for name, run in steps.items():
-            say(f"\n== {name}")
-            started = time.monotonic()
-            with open_run(settings, step=name, parent=parent) as recorder:
-                record = run(settings, recorder)
-            seconds = time.monotonic() - started
-            parent.metrics({f"seconds/{name}": seconds}, step=0)
-            say(f"   ({seconds:.1f} s)")
-    return record  # type: ignore[return-value]
+        prepared = prepare_dataset(settings)
+        with _step("audit", settings, parent) as recorder:
+            run_audit(settings, recorder, prepared)
+        with _step("normalize", settings, parent) as recorder:
+            run_normalize(settings, recorder, prepared)
+        with _step("train", settings, parent) as recorder:
+            run_train(settings, recorder, prepared)
+        with _step("evaluate", settings, parent) as recorder:
+            run_evaluate(settings, recorder, prepared)
+        with _step("validate", settings, parent) as recorder:
+            run_validate(settings, recorder, policy=policy)
+        with _step("register", settings, parent) as recorder:
+            return run_register(settings, recorder, version=version)
+
+
+@contextlib.contextmanager
+def _step(name: str, config: Config, parent: Recorder) -> Iterator[Recorder]:
+    """Open a nested run for a step, and say and record how long it took."""
+    from medvision.tracking.recorder import open_run
+
+    say(f"\n== {name}")
+    started = time.monotonic()
+    with open_run(config, step=name, parent=parent) as recorder:
+        yield recorder
+    seconds = time.monotonic() - started
+    parent.metrics({f"seconds/{name}": seconds}, step=0)
+    say(f"   ({seconds:.1f} s)")
 
 
 if __name__ == "__main__":

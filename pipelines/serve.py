@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pipelines.console import say
 from pipelines.options import ConfigFile, Set, configure
+
+if TYPE_CHECKING:
+    from medvision.config import Config
 
 RegisteredModel = Annotated[str, typer.Option("--model", help="NAME/NUMBER, NAME@alias, or a models:/ URI.")]
 Port = Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")]
@@ -24,14 +28,25 @@ def serve(
     set_: Set = None,
 ) -> None:
     """Serve a registered model: base64 images in, label, confidence and probabilities out."""
-    from medvision.tracking.mlflow_sink import tracking_uri
-
     uri = model if model.startswith("models:/") else f"models:/{model}"
     say(f"Serving {uri} on http://{host}:{port}/invocations (stop with Ctrl-C)")
-    os.environ["MLFLOW_TRACKING_URI"] = tracking_uri(configure(config, None, set_))
-    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", uri, "--env-manager", "local"]
+    command = serve_command(uri, port=port, host=host)
     # In place of this process, so that signals reach the server itself.
-    os.execv(sys.executable, [*command, "--host", host, "--port", str(port)])
+    os.execve(sys.executable, command, serve_environment(configure(config, None, set_)))
+
+
+def serve_command(uri: str, *, port: int, host: str) -> list[str]:
+    """Return the command that serves a model of the registry."""
+    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", uri, "--env-manager", "local"]
+    return [*command, "--host", host, "--port", str(port)]
+
+
+def serve_environment(config: Config | None = None) -> dict[str, str]:
+    """Return the variables that the server needs: the registry, and a path on which MLflow finds its own uvicorn."""
+    from medvision.tracking.mlflow_sink import tracking_uri
+
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    return {**os.environ, "MLFLOW_TRACKING_URI": tracking_uri(config or configure()), "PATH": path}
 
 
 if __name__ == "__main__":

@@ -68,10 +68,12 @@ def train(
     )  # fmt: skip
     run_key = _interrupted_run(outputs_dir(settings)) if resume else None
     with open_run(settings, step="train", run_key=run_key) as recorder:
-        return run_train(settings, recorder, resume=resume)
+        prepared = prepare_dataset(settings)
+        say_dataset(prepared)
+        return run_train(settings, recorder, prepared, resume=resume)
 
 
-def run_train(config: Config, recorder: Recorder, *, resume: bool = False) -> PackageInfo:
+def run_train(config: Config, recorder: Recorder, dataset: SplitDataset, *, resume: bool = False) -> PackageInfo:
     """Do the step inside a run."""
     from medvision.models.catalog import find
     from medvision.training.fit import fit, resolve_recipe
@@ -79,8 +81,6 @@ def run_train(config: Config, recorder: Recorder, *, resume: bool = False) -> Pa
     entry = find(config.training.model)
     config = config.model_copy(update={"training": resolve_recipe(config.training, entry)})
     folder = outputs_dir(config)
-    dataset = prepare_dataset(config)
-    say_dataset(dataset)
     record_dataset(dataset, config, recorder, context="train")
     normalization = load_or_compute_normalization(config, dataset, recorder)
     _claim_folder(folder, config, dataset, recorder, resume=resume)

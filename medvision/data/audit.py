@@ -87,8 +87,9 @@ def _unmatched(manifest: Manifest) -> Finding:
 def _leaking(manifest: Manifest, split: Split) -> list[Finding]:
     rows = manifest.rows
     n_lost = int(((split.sides == DROPPED) & rows.given_split.isin(["train", "val"])).sum())
-    # A split made anew has test rows that were not given as such.
-    regrouped = bool(((split.sides == "test") & rows.given_split.isin(["train", "val"])).any())
+    # Only a split made anew has val or test rows on another side. Train rows may be dealt to a side that was missing.
+    held_out = rows.given_split.isin(["val", "test"]).to_numpy()
+    regrouped = bool((held_out & (split.sides != rows.given_split) & (split.sides != DROPPED)).any())
     action = (
         "The whole dataset was split anew." if regrouped else f"{n_lost:,} leaking train and val rows are left out."
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from functools import partial
 from pathlib import Path
@@ -41,9 +42,7 @@ def open_cache(
 
 def _fill(path: Path, manifest: Manifest, image_size: int, channels: int, workers: int | None) -> None:
     temporary = path.with_suffix(".tmp")
-    shape = (len(manifest.rows), image_size, image_size, channels)
-    _reserve(temporary, int(np.prod(shape)))
-    target = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
+    target = _reserve(temporary, (len(manifest.rows), image_size, image_size, channels))
     squares = map_files(
         partial(_square, image_size=image_size, channels=channels),
         manifest.paths(),
@@ -57,12 +56,14 @@ def _fill(path: Path, manifest: Manifest, image_size: int, channels: int, worker
     os.replace(temporary, path)
 
 
-def _reserve(path: Path, size_bytes: int) -> None:
-    # Writing into a hole of a memory map on a full disk kills the process (SIGBUS): take the space first.
-    path.parent.mkdir(parents=True, exist_ok=True)
+def _reserve(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+    # Writing into a hole of a memory map on a full disk kills the process (SIGBUS): take the space first, which
+    # numpy's open_memmap, that begins with an empty file, would give back.
+    size_bytes = math.prod(shape)
     try:
         with path.open("wb") as file:
-            os.posix_fallocate(file.fileno(), 0, size_bytes + 4096)
+            np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+            os.posix_fallocate(file.fileno(), 0, file.tell() + size_bytes)
     except OSError as error:
         path.unlink(missing_ok=True)
         if is_disk_full(error):
@@ -71,6 +72,7 @@ def _reserve(path: Path, size_bytes: int) -> None:
                 "Free some space, or delete old caches there."
             ) from None
         raise
+    return np.load(path, mmap_mode="r+")
 
 
 def _square(path: Path, image_size: int, channels: int) -> np.ndarray:

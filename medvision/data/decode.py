@@ -15,7 +15,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from medvision.errors import DecodeRejected
 
-DATASET_FORMATS = ("PNG", "JPEG", "MPO", "BMP", "TIFF")
+# MPO, which some cameras write, is opened by the JPEG plugin: Pillow fails on it as a name of its own.
+DATASET_FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
 # Requests come from strangers: the two formats with the most tested decoders only.
 UPLOAD_FORMATS = ("PNG", "JPEG")
 # The largest mammogram that we know of is 4708 x 5844 = 27.5 million pixels.
@@ -42,7 +43,7 @@ def decode_image(source: Path | bytes, formats: tuple[str, ...] = DATASET_FORMAT
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=formats) as image:
             _check_header(image)
             image.load()
-            return _to_array(ImageOps.exif_transpose(image))
+            return _to_array(ImageOps.exif_transpose(image), _black_and_white(image))
     except DecodeRejected:
         raise
     except UnidentifiedImageError:
@@ -98,24 +99,34 @@ def _check_header(image: Image.Image) -> None:
         raise DecodeRejected("a TIFF of several pages; expected one image a file")
 
 
-def _to_array(image: Image.Image) -> np.ndarray:
+def _black_and_white(image: Image.Image) -> tuple[int, int]:
+    """Return the samples that stand for black and white where there are more than 8 bits of them."""
+    # TIFF 6.0: tag 258 is BitsPerSample; tag 262, PhotometricInterpretation, is 0 for WhiteIsZero, as some X-rays are.
+    tags = getattr(image, "tag_v2", {})
+    brightest = 4095 if tags.get(258) == (12,) else 65535
+    return (brightest, 0) if tags.get(262) == 0 else (0, brightest)
+
+
+def _to_array(image: Image.Image, black_and_white: tuple[int, int]) -> np.ndarray:
     if image.mode == "F":
         raise DecodeRejected("32-bit float pixels, which have no fixed range; expected 8 or 16 bits")
     if image.mode.startswith("I"):
-        return _from_16_bit(np.asarray(image))
+        return _from_16_bit(np.asarray(image), *black_and_white)
     if image.mode in _WITH_ALPHA or "transparency" in image.info:
-        gray = image.mode in {"LA", "La", "L"}
+        gray = image.mode in {"LA", "La", "L", "1"}
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image)
         return np.asarray(image.convert("L" if gray else "RGB"))
     return np.asarray(image.convert("L" if image.mode in {"1", "L"} else "RGB"))
 
 
-def _from_16_bit(samples: np.ndarray) -> np.ndarray:
-    if samples.min(initial=0) < 0 or samples.max(initial=0) > 65535:
-        raise DecodeRejected("32-bit pixels outside 0 to 65,535; expected 8 or 16 bits")
-    # PNG specification, 13.12: 65,535 / 257 = 255, so that full range stays full range.
-    return ((samples.astype(np.uint32) + 128) // 257).astype(np.uint8)
+def _from_16_bit(samples: np.ndarray, black: int, white: int) -> np.ndarray:
+    brightest = max(black, white)
+    if samples.min(initial=0) < 0 or samples.max(initial=0) > brightest:
+        raise DecodeRejected(f"pixels outside 0 to {brightest:,}; expected 8 or 16 bits")
+    # PNG specification, 13.12: a linear map, so that full range stays full range.
+    above_black = np.abs(samples.astype(np.int32) - black)
+    return ((above_black * 255 + brightest // 2) // brightest).astype(np.uint8)
 
 
 def _one_line(error: Exception) -> str:

@@ -81,7 +81,8 @@ def load_or_build_manifest(config: Config) -> Manifest:
 def check_rejected(manifest: Manifest, max_rejected_fraction: float) -> None:
     """Raise DataInvalid, naming the files, if more than the allowed fraction of them could not be read."""
     n_files = len(manifest.rows) + len(manifest.rejected)
-    if len(manifest.rejected) <= max_rejected_fraction * n_files:
+    # Divided, not multiplied: 0.29 * 100 is a little less than 29.
+    if len(manifest.rejected) / n_files <= max_rejected_fraction:
         return
     lines = [f"  {manifest.root / path}: {reason}" for path, reason in manifest.rejected[:20]]
     more = len(manifest.rejected) - len(lines)
@@ -126,7 +127,6 @@ def _build(files: list[ImageFile], listing: str, config: Config) -> Manifest:
     if config.dataset.patient_pattern:
         unmatched = int((rows.patient_key == "").sum())
         _check_pattern(rows, config.dataset.patient_pattern)
-    content = rows[["path", "label", "given_split", "pixel_hash", "group"]].to_csv(index=False)
     return Manifest(
         root=root,
         classes=classes,
@@ -134,7 +134,7 @@ def _build(files: list[ImageFile], listing: str, config: Config) -> Manifest:
         rejected=tuple((f.path, i.reason) for f, i in zip(files, inspected, strict=True) if i.reason),
         unmatched=unmatched,
         listing=listing,
-        fingerprint=fingerprint([classes, content]),
+        fingerprint=_fingerprint_rows(classes, rows),
     )
 
 
@@ -181,6 +181,11 @@ def _fingerprint_listing(files: list[ImageFile], config: Config) -> str:
     return fingerprint([_VERSION, str(config.dataset_path), config.dataset.patient_pattern, listed])
 
 
+def _fingerprint_rows(classes: tuple[str, ...], rows: pd.DataFrame) -> str:
+    content = rows[["path", "label", "given_split", "pixel_hash", "group"]].to_csv(index=False)
+    return fingerprint([classes, content])
+
+
 def _save(manifest: Manifest, folder: Path) -> None:
     # pandas keeps attrs in the Parquet file, so that table and description are replaced together.
     rows = manifest.rows.copy()
@@ -198,7 +203,9 @@ def _load(folder: Path, root: Path) -> Manifest | None:
         rows.attrs = {}
         described["classes"] = tuple(described["classes"])
         described["rejected"] = tuple((path, reason) for path, reason in described["rejected"])
-        return Manifest(root=root, rows=rows, **described)
+        manifest = Manifest(root=root, rows=rows, **described)
+        # Parquet has no checksum by default.
+        return manifest if _fingerprint_rows(manifest.classes, rows) == manifest.fingerprint else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

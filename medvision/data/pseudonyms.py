@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
+import re
 import secrets
 from pathlib import Path
 
+from medvision.errors import DataInvalid
 from medvision.files import locked
 
 
@@ -24,7 +26,11 @@ def load_or_make_key(state: Path) -> bytes:
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, path)
-    return bytes.fromhex(path.read_text().strip())
+    text = path.read_text(encoding="ascii", errors="replace").strip()
+    # An empty or short key would make pseudonyms that anybody can turn back.
+    if not re.fullmatch("[0-9a-f]{64}", text):
+        raise DataInvalid(f"{path} is damaged: expected 64 hexadecimal digits. Restore it, or delete {state}.")
+    return bytes.fromhex(text)
 
 
 def pseudonym(key: bytes, identifier: str) -> str:

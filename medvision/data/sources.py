@@ -36,14 +36,13 @@ def list_images(root: Path) -> list[ImageFile]:
     train folder, or split folders beside class folders.
     """
     splits = _split_folders(root)
-    files = [
-        file
-        for split, folder in (splits.items() if splits else [("", root)])
-        for class_folder in _folders(folder)
-        for file in _files(root, class_folder, split)
+    class_folders = [
+        (split, folder) for split, parent in (splits.items() if splits else [("", root)]) for folder in _folders(parent)
     ]
+    files = [file for split, folder in class_folders for file in _files(root, folder, split)]
     if not files:
         raise DataInvalid(f"No images in {root}. Expected a folder of images for each class: {root}/CLASS/IMAGE.")
+    _check_not_empty([folder for _, folder in class_folders])
     _check_classes(files)
     return sorted(files, key=lambda file: file.path)
 
@@ -77,7 +76,9 @@ def _folders(parent: Path) -> list[Path]:
 
 def _files(root: Path, class_folder: Path, split: str) -> list[ImageFile]:
     files = []
-    for folder, _, names in os.walk(class_folder):
+    for folder, subfolders, names in os.walk(class_folder):
+        # .ipynb_checkpoints and the like hold copies.
+        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
         for name in names:
             path = Path(folder, name)
             if name.startswith(".") or path.suffix.lower() in _NO_IMAGES or not path.is_file():
@@ -86,6 +87,13 @@ def _files(root: Path, class_folder: Path, split: str) -> list[ImageFile]:
             relative = path.relative_to(root).as_posix()
             files.append(ImageFile(relative, class_folder.name, split, status.st_size, status.st_mtime_ns))
     return files
+
+
+def _check_not_empty(class_folders: list[Path]) -> None:
+    # A folder of other files (notes, annotations) is no class; one without any is a copy that has failed.
+    empty = [str(folder) for folder in class_folders if not any(folder.iterdir())]
+    if empty:
+        raise DataInvalid(f"Class folder {', '.join(empty)} is empty. Add its images, or remove the folder.")
 
 
 def _check_classes(files: list[ImageFile]) -> None:

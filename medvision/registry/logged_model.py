@@ -9,7 +9,8 @@ import medvision
 from medvision.config import Config
 from medvision.errors import TrackingUnavailable
 from medvision.records import PackageInfo
-from medvision.tracking.recorder import Recorder, outbox
+from medvision.tracking.journal import outbox
+from medvision.tracking.recorder import Recorder
 
 # Serving needs these beside medvision itself, which is installed where it serves.
 _REQUIREMENTS = ("mlflow", "numpy", "pandas", "pillow", "safetensors", "timm", "torch")
@@ -33,7 +34,7 @@ def find_logged_model(config: Config, run_key: str) -> tuple[str, str]:
 
     Raises TrackingUnavailable while they are still in the outbox.
     """
-    trained = Recorder(outbox(config) / run_key)
+    trained = Recorder(outbox(config.paths.state) / run_key)
     run_id, model_id = trained.run_id(), trained.model_id()
     if run_id is None or model_id is None:
         raise TrackingUnavailable(

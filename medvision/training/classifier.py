@@ -32,6 +32,7 @@ class Classifier(pl.LightningModule):
         warmup_epochs: float,
         epochs: int,
         seed: int,
+        compiled: bool = False,
     ) -> None:
         super().__init__()
         self.model = model
@@ -39,7 +40,13 @@ class Classifier(pl.LightningModule):
         self.register_buffer("_class_weights", class_weights, persistent=False)
         self._label_smoothing = label_smoothing
         self._warmup_epochs, self._epochs, self._seed = warmup_epochs, epochs, seed
+        self._compiled = compiled
         self._held_out: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    def setup(self, stage: str) -> None:
+        """Compile the model where that was asked for: here, since a compiled model can't be sent to a process."""
+        if self._compiled:
+            self.model.compile()
 
     def configure_optimizers(self) -> Any:
         """Return the optimizer, with a schedule that changes the learning rate at each step."""
@@ -57,7 +64,11 @@ class Classifier(pl.LightningModule):
             torch.manual_seed(int(entropy.generate_state(1)[0]))
         inputs, labels = batch
         logits = self.model(inputs)
-        loss = F.cross_entropy(logits, labels, weight=self._class_weights, label_smoothing=self._label_smoothing)
+        losses = F.cross_entropy(
+            logits, labels, weight=self._class_weights, label_smoothing=self._label_smoothing, reduction="none"
+        )
+        # Not divided by the weights of this batch: accumulated batches must give the gradient of one large batch.
+        loss = losses.mean()
         self._check_finite(loss, "training")
         n = len(labels)
         self.log("train_loss", loss.detach(), on_step=False, on_epoch=True, batch_size=n, prog_bar=True, sync_dist=True)
@@ -71,7 +82,9 @@ class Classifier(pl.LightningModule):
         """Clip the gradient by its norm, and log the norm that it had."""
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         norm = nn.utils.clip_grad_norm_(parameters, gradient_clip_val or math.inf)
-        self.log("gradient_norm", norm, on_step=False, on_epoch=True)
+        # In float16 an overflow is normal: the step is left out, and the loss is scaled down.
+        if torch.isfinite(norm):
+            self.log("gradient_norm", norm, on_step=False, on_epoch=True)
         self.log("lr", optimizer.param_groups[0]["lr"], on_step=False, on_epoch=True)
 
     def validation_step(self, batch: tuple[torch.Tensor, torch.Tensor], batch_idx: int) -> None:
@@ -91,7 +104,8 @@ class Classifier(pl.LightningModule):
             "val_balanced_accuracy": sensitivities.mean(),
         }
         self._check_finite(figures["val_loss"], "validation")
-        self.log_dict(figures, prog_bar=True)
+        # The first device's, whose weights are saved: batch norm's statistics differ a little from device to device.
+        self.log_dict(self.trainer.strategy.broadcast(figures), prog_bar=True)
 
     def _check_finite(self, loss: torch.Tensor, which: str) -> None:
         if not torch.isfinite(loss):

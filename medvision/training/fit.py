@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
+import gc
 import logging
+import re
+import signal
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,12 +19,15 @@ import lightning.pytorch as pl
 import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, RichProgressBar
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from torch.multiprocessing import ProcessRaisedException
 
+from medvision import errors
 from medvision.config import Config, PerformanceConfig, TrainingConfig
 from medvision.data.datamodule import TrainingData
 from medvision.data.loading import HeldOut, TrainEmbeddings, TrainImages
 from medvision.data.transforms import Augmentation
-from medvision.errors import CheckpointCorrupt, MedvisionError
+from medvision.errors import CheckpointCorrupt, ConfigInvalid, MedvisionError
 from medvision.models.catalog import CatalogEntry
 from medvision.models.devices import choose_device
 from medvision.models.network import Network, freeze
@@ -34,7 +41,7 @@ log = logging.getLogger(__name__)
 
 # Each time the batch is halved. Three times: from 128 to 16.
 _MAX_HALVINGS = 3
-_TIPS = (".*does not have many workers.*", ".*Checkpoint directory.*exists.*")
+_TIPS = (".*does not have many workers.*", ".*Checkpoint directory.*exists.*", ".*LeafSpec.*")
 
 
 @dataclass(frozen=True)
@@ -107,12 +114,13 @@ def fit(
     NonFiniteLoss: the loss became NaN or infinite.
     CheckpointCorrupt: ``resume`` found a damaged checkpoint.
     DiskFull: a checkpoint could not be written; the former one is intact.
+    ConfigInvalid: the devices that were asked for are not here.
     """
     freeze(network, config.training.strategy, config.training.unfreeze_stages)
-    if not resume:
-        _clear(folder)
+    _clear(folder, resume=resume)
     training = config.training
     datasets = _embedded(network, data, config) if training.strategy == "head" else _augmented(data, config)
+    untrained = copy.deepcopy(network.state_dict())
     for halvings in range(_MAX_HALVINGS + 1):
         try:
             _run(network, datasets, data, config.model_copy(update={"training": training}), recorder, folder)
@@ -120,11 +128,14 @@ def fit(
         except torch.OutOfMemoryError:
             if halvings == _MAX_HALVINGS or training.batch_size == 1:
                 raise _out_of_memory(training) from None
-            training = _halve_batch(training)
-            log.warning(
-                "GPU memory ran out: batch %d, accumulate %d from here on", training.batch_size, training.accumulate
-            )
-            torch.cuda.empty_cache()
+        training = _halve_batch(training)
+        log.warning(
+            "GPU memory ran out: batch %d, accumulate %d from here on", training.batch_size, training.accumulate
+        )
+        # Steps of a first epoch that was not finished must not be taken twice; later ones start from last.ckpt.
+        network.load_state_dict(untrained)
+        gc.collect()
+        torch.cuda.empty_cache()
     best = load_best(folder)
     network.load_state_dict(best["model_state_dict"])
     history = _load_snapshot_state(folder)["history"]
@@ -149,8 +160,6 @@ def _run(
     model = network.head if training.strategy == "head" else network
     if performance.channels_last:
         network.to(memory_format=torch.channels_last)
-    if performance.compile:
-        model.compile()
     classifier = Classifier(
         model,
         build_optimizer=functools.partial(
@@ -161,6 +170,7 @@ def _run(
         warmup_epochs=training.warmup_epochs,
         epochs=training.epochs,
         seed=training.seed,
+        compiled=performance.compile,
     )
     loaders = TrainingData(
         *datasets,
@@ -177,10 +187,11 @@ def _run(
         save_every=training.save_every,
         described=config.model_dump(mode="json"),
     )
-    trainer = _build_trainer(training, performance, [snapshots])
     checkpoint = str(folder / LAST) if (folder / LAST).is_file() else None
     with _quiet_lightning():
-        trainer.fit(classifier, loaders, ckpt_path=checkpoint, weights_only=True)
+        trainer = _build_trainer(training, performance, [snapshots])
+        with _plain_errors(trainer):
+            trainer.fit(classifier, loaders, ckpt_path=checkpoint, weights_only=True)
 
 
 def _build_trainer(training: TrainingConfig, performance: PerformanceConfig, callbacks: list[Callback]) -> pl.Trainer:
@@ -193,9 +204,12 @@ def _build_trainer(training: TrainingConfig, performance: PerformanceConfig, cal
         mode="min" if training.monitor.endswith("loss") else "max",
     )
     several = performance.num_nodes > 1 or (isinstance(performance.devices, int) and performance.devices > 1)
-    several = several or (performance.devices == "auto" and torch.cuda.device_count() > 1)
+    several = several or (
+        performance.devices == "auto" and performance.accelerator != "cpu" and torch.cuda.device_count() > 1
+    )
     launched = torch.distributed.is_torchelastic_launched()
-    return pl.Trainer(
+    build = functools.partial(
+        pl.Trainer,
         accelerator=performance.accelerator,
         devices=performance.devices,
         num_nodes=performance.num_nodes,
@@ -215,6 +229,13 @@ def _build_trainer(training: TrainingConfig, performance: PerformanceConfig, cal
         deterministic="warn",
         benchmark=False,
     )
+    try:
+        return build()
+    except MisconfigurationException as error:
+        raise ConfigInvalid(
+            f"performance.accelerator={performance.accelerator}, performance.devices={performance.devices} can't be "
+            f"had here: {error}"
+        ) from None
 
 
 def _augmented(data: LabelledImages, config: Config) -> tuple[TrainImages, HeldOut]:
@@ -245,9 +266,11 @@ def _embedded(network: Network, data: LabelledImages, config: Config) -> tuple[T
     )
 
 
-def _clear(folder: Path) -> None:
+def _clear(folder: Path, *, resume: bool) -> None:
+    """Remove what a kill left half-written and, unless the run is resumed, what an earlier run left."""
     # best_model.pth stays until the first epoch replaces it.
-    for stale in [folder / LAST, *folder.glob("epoch_*.pth")]:
+    former = [] if resume else [folder / LAST, *folder.glob("epoch_*.pth")]
+    for stale in [*folder.glob(".*.tmp"), *former]:
         stale.unlink(missing_ok=True)
 
 
@@ -271,6 +294,34 @@ def _out_of_memory(training: TrainingConfig) -> MedvisionError:
         f"GPU memory ran out even with batches of {training.batch_size}. Use a smaller model or image size, "
         "--set performance.precision=bf16, or another GPU."
     )
+
+
+@contextlib.contextmanager
+def _plain_errors(trainer: pl.Trainer) -> Iterator[None]:
+    """Let errors and signals come through as if there were neither Lightning nor other processes."""
+    try:
+        yield
+    except ProcessRaisedException as error:
+        raise _unwrap(error) from None
+    except SystemExit as error:
+        # Lightning answers Ctrl-C with exit(1).
+        if isinstance(error.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from None
+        raise
+    finally:
+        if trainer.strategy.launcher is not None:
+            # A signal ends this process alone: those of the other devices would train on.
+            trainer.strategy.launcher.kill(signal.SIGKILL)  # type: ignore[attr-defined]
+
+
+def _unwrap(error: ProcessRaisedException) -> Exception:
+    """Return the error that ended a process of a device; only its text has come over."""
+    found = re.findall(r"^(?:medvision\.errors|torch)\.(\w+): (.*)", str(error), re.MULTILINE)
+    if not found:
+        return error
+    name, message = found[-1]
+    kind = getattr(errors, name, torch.OutOfMemoryError)
+    return kind(message)
 
 
 @contextlib.contextmanager
