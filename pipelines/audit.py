@@ -28,7 +28,7 @@ def audit(
     settings = configure(
         config, dataset, set_, dataset_path=dataset_path, patient_pattern=patient_pattern, on_leak=on_leak
     )
-    with open_run(settings, step="audit") as recorder:
+    with open_run(settings, step="audit", name=f"audit {settings.dataset_name}") as recorder:
         return run_audit(settings, recorder, prepare_dataset(settings))
 
 

@@ -63,7 +63,7 @@ def record_dataset(dataset: SplitDataset, config: Config, recorder: Recorder, *,
             "medvision.split_fingerprint": audit.split_fingerprint,
         }
     )
-    recorder.metrics({f"audit/{finding.name}": float(finding.count) for finding in audit.findings}, step=0)
+    recorder.params({f"audit.{finding.name}": f"{finding.count} of {finding.total}" for finding in audit.findings})
     nameless = [dataclasses.replace(finding, examples=()) for finding in audit.findings]
     shareable = config.dataset_dir / "shareable" / AUDIT_FILE
     save_record(dataclasses.replace(audit, findings=tuple(nameless)), shareable)

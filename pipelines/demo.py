@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.console import say
+from pipelines.dataset import prepare_dataset
+from pipelines.options import configure
 from pipelines.phantom import phantom
 from pipelines.pipeline import pipeline
 from pipelines.serve import serve_command, serve_environment
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from medvision.registry.registration import Registration
 
 _SAMPLE = Path("demo/brain-phantom")
+_PATIENT_PATTERN = r"(phantom\d+)"
 _START_S = 120
 
 
@@ -32,15 +35,10 @@ def demo() -> Registration:
     say("medvision demo. All images are SYNTHETIC: brain-like phantoms, of no medical meaning.\n")
     phantom(_SAMPLE, patients=60)
     registration = pipeline(
-        model="simple_cnn",
-        epochs=20,
-        dataset_path=_SAMPLE,
-        patient_pattern=r"(phantom\d+)",
-        # Sample images come in no series of releases: each demo registers the next version.
-        set_=["dataset.name=brain-phantom", "transform.image_size=64"],
+        model="simple_cnn", epochs=12, image_size=64, dataset_path=_SAMPLE, patient_pattern=_PATIENT_PATTERN
     )
     say("\n== serve")
-    image = sorted(_SAMPLE.glob("phantom_glioma/*.png"))[0]
+    image = _test_image()
     with _serving(registration.uri) as url:
         say(f"POST {url}  {image}")
         say(json.dumps(_ask(url, image), indent=2))
@@ -87,6 +85,12 @@ def _ask(url: str, image: Path) -> Any:
     request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
     with urllib.request.urlopen(request, timeout=60) as response:
         return json.loads(response.read())["predictions"][0]
+
+
+def _test_image() -> Path:
+    """Return an image that the model was neither trained nor chosen on."""
+    dataset = prepare_dataset(configure(dataset_path=_SAMPLE, patient_pattern=_PATIENT_PATTERN))
+    return dataset.manifest.paths()[dataset.split.indices("test")[0]]
 
 
 def _free_port() -> int:

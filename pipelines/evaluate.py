@@ -33,7 +33,7 @@ def evaluate(
         config, dataset, set_,
         model=model, dataset_path=dataset_path, patient_pattern=patient_pattern, on_leak=on_leak,
     )  # fmt: skip
-    with open_run(settings, step="evaluate") as recorder:
+    with open_run(settings, step="evaluate", name=f"evaluate {settings.training.model}") as recorder:
         return run_evaluate(settings, recorder, prepare_dataset(settings))
 
 
@@ -104,25 +104,29 @@ def _report(evaluation: Evaluation, info: PackageInfo, config: Config, recorder:
     plot_confusion(evaluation, folder / "confusion_matrix.png")
     plot_per_class(evaluation, folder / "per_class_metrics.png")
     recorder.tags({"medvision.trained_by": info.run_key, "medvision.package_digest": evaluation.package_digest})
-    recorder.metrics(_figures(evaluation), step=0)
+    recorder.metrics({**key_figures(evaluation), **_class_figures(evaluation)}, step=0)
     recorder.artifact(folder, folder="evaluation")
     say(text)
     say(f"Saved in {folder}")
 
 
-def _figures(evaluation: Evaluation) -> dict[str, float]:
+def key_figures(evaluation: Evaluation) -> dict[str, float]:
+    """Return the figures by which models are compared at a glance."""
     figures = {
         "test/accuracy": evaluation.accuracy.value,
         "test/accuracy_low": evaluation.accuracy.low,
         "test/accuracy_high": evaluation.accuracy.high,
         "test/balanced_accuracy": evaluation.balanced_accuracy,
     }
-    if evaluation.auroc is not None:
-        figures["test/auroc"] = evaluation.auroc
-    for figure in evaluation.per_class:
-        figures[f"test/sensitivity/{figure.name}"] = figure.sensitivity.value
-        figures[f"test/specificity/{figure.name}"] = figure.specificity.value
-    return figures
+    return figures if evaluation.auroc is None else {**figures, "test/auroc": evaluation.auroc}
+
+
+def _class_figures(evaluation: Evaluation) -> dict[str, float]:
+    return {
+        f"test/{name}/{figures.name}": getattr(figures, name).value
+        for figures in evaluation.per_class
+        for name in ("sensitivity", "specificity")
+    }
 
 
 if __name__ == "__main__":

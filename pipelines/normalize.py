@@ -38,7 +38,7 @@ def normalize(
         config, dataset, set_,
         dataset_path=dataset_path, patient_pattern=patient_pattern, on_leak=on_leak, grayscale=grayscale,
     )  # fmt: skip
-    with open_run(settings, step="normalize") as recorder:
+    with open_run(settings, step="normalize", name=f"normalize {settings.dataset_name}") as recorder:
         prepared = prepare_dataset(settings)
         say_dataset(prepared)
         return run_normalize(settings, recorder, prepared, mode=mode)

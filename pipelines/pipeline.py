@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from pipelines.audit import run_audit
 from pipelines.console import say
 from pipelines.dataset import prepare_dataset
-from pipelines.evaluate import run_evaluate
+from pipelines.evaluate import key_figures, run_evaluate
 from pipelines.normalize import run_normalize
 from pipelines.options import (
     BatchSize,
@@ -67,7 +67,7 @@ def pipeline(
         model=model, epochs=epochs, dataset_path=dataset_path, patient_pattern=patient_pattern, pretrained=pretrained,
         strategy=strategy, batch_size=batch_size, lr=lr, image_size=image_size, grayscale=grayscale, on_leak=on_leak,
     )  # fmt: skip
-    with open_run(settings, step="pipeline") as parent:
+    with open_run(settings, step="pipeline", name=f"pipeline {settings.training.model}") as parent:
         prepared = prepare_dataset(settings)
         with _step("audit", settings, parent) as recorder:
             run_audit(settings, recorder, prepared)
@@ -76,7 +76,9 @@ def pipeline(
         with _step("train", settings, parent) as recorder:
             run_train(settings, recorder, prepared)
         with _step("evaluate", settings, parent) as recorder:
-            run_evaluate(settings, recorder, prepared)
+            evaluation = run_evaluate(settings, recorder, prepared)
+        # The first row that a person sees of a pipeline is its own.
+        parent.metrics(key_figures(evaluation), step=0)
         with _step("validate", settings, parent) as recorder:
             run_validate(settings, recorder, policy=policy)
         with _step("register", settings, parent) as recorder:
@@ -90,7 +92,7 @@ def _step(name: str, config: Config, parent: Recorder) -> Iterator[Recorder]:
 
     say(f"\n== {name}")
     started = time.monotonic()
-    with open_run(config, step=name, parent=parent) as recorder:
+    with open_run(config, step=name, name=f"{name} {config.training.model}", parent=parent) as recorder:
         yield recorder
     seconds = time.monotonic() - started
     parent.metrics({f"seconds/{name}": seconds}, step=0)

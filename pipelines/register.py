@@ -26,7 +26,7 @@ def register(
     from medvision.tracking.recorder import open_run
 
     settings = configure(config, dataset, set_, model=model, dataset_path=dataset_path)
-    with open_run(settings, step="register") as recorder:
+    with open_run(settings, step="register", name=f"register {settings.training.model}") as recorder:
         return run_register(settings, recorder, version=version)
 
 

@@ -67,7 +67,7 @@ def train(
         strategy=strategy, batch_size=batch_size, lr=lr, image_size=image_size, grayscale=grayscale, on_leak=on_leak,
     )  # fmt: skip
     run_key = _interrupted_run(outputs_dir(settings)) if resume else None
-    with open_run(settings, step="train", run_key=run_key) as recorder:
+    with open_run(settings, step="train", name=f"train {settings.training.model}", run_key=run_key) as recorder:
         prepared = prepare_dataset(settings)
         say_dataset(prepared)
         return run_train(settings, recorder, prepared, resume=resume)
@@ -176,10 +176,10 @@ def _record_result(
     folder = outputs_dir(config)
     recorder.tags(
         {
-            "best_val_accuracy": result.best_val_accuracy,
+            "best_val_accuracy": round(result.best_val_accuracy, 6),
             "best_model_epoch": result.best_epoch,
             "best_model_path": f"best_model/{BEST}",
-            "final_best_val_accuracy": packed_accuracy,
+            "final_best_val_accuracy": round(packed_accuracy, 6),
         }
     )
     recorder.artifact(folder / BEST, folder="best_model")

@@ -28,7 +28,7 @@ def validate(
     from medvision.tracking.recorder import open_run
 
     settings = configure(config, dataset, set_, model=model, dataset_path=dataset_path)
-    with open_run(settings, step="validate") as recorder:
+    with open_run(settings, step="validate", name=f"validate {settings.training.model}") as recorder:
         return run_validate(settings, recorder, policy=policy)
 
 

@@ -40,6 +40,10 @@ _DIGEST_LENGTH = 36
 _MAY_CHANGE = {401, 403, 408, 425, 429}
 
 
+# MLflow's UI shows an experiment of another kind, or of none, as one of language models.
+_EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
+
+
 def tracking_uri(config: Config) -> str:
     """Return where runs are recorded: the setting, else MLFLOW_TRACKING_URI, else a database in the project's root."""
     return config.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI") or _default_uri()
@@ -197,7 +201,8 @@ class MlflowSink:
         experiment = self._client.get_experiment_by_name(name)
         if experiment is None:
             try:
-                return str(self._client.create_experiment(name, artifact_location=self._artifact_location(name)))
+                location = self._artifact_location(name)
+                return str(self._client.create_experiment(name, artifact_location=location, tags=_EXPERIMENT_TAGS))
             except MlflowException:
                 # Another run of the same experiment was quicker.
                 experiment = self._client.get_experiment_by_name(name)
