@@ -86,7 +86,8 @@ def _reaching(tracking_uri: str) -> Iterator[None]:
         if 400 <= status < 500:
             raise
         raise TrackingUnavailable(
-            f"The registry at {without_credentials(tracking_uri)} does not answer. Once it is back, run: medvision register."
+            f"The registry at {without_credentials(tracking_uri)} does not answer. "
+            "Once it is back, run: medvision register."
         ) from error
 
 
@@ -131,7 +132,7 @@ def _tags(version: str, verdict: Verdict, evaluation: Evaluation) -> dict[str, s
 def _describe(version: str, evaluation: Evaluation) -> str:
     accuracy = evaluation.accuracy
     lines = [
-        f"{evaluation.model} {version} passed its medical validation on {evaluation.n:,} images of {evaluation.dataset}.",
+        f"{evaluation.model} {version} passed medical validation on {evaluation.n:,} images of {evaluation.dataset}.",
         "",
         f"- accuracy {accuracy.value:.3f} (95 % CI {accuracy.low:.3f}-{accuracy.high:.3f})",
     ]

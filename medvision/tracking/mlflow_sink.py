@@ -161,38 +161,50 @@ class MlflowSink:
     def _send_start(self, events: list[Event]) -> None:
         for event in events:
             tags = {name: str(value) for name, value in event.content["tags"].items()}
-            tags |= {RUN_KEY_TAG: self._journal.run_key, **self._parent_tag(event)}
-            run = self._find_run(event)
+            tags |= {RUN_KEY_TAG: self._journal.run_key}
+            parent = self._parent(event)
+            if parent:
+                tags["mlflow.parentRunId"] = parent["run_id"]
+            run = self._find_run(event, parent)
             if run is None:
-                experiment_id = self._experiment_id(event.content["experiment"])
                 name = event.content["run_name"]
-                run = self._client.create_run(experiment_id, start_time=event.at_ms, tags=tags, run_name=name)
+                run = self._client.create_run(
+                    self._home(event, parent), start_time=event.at_ms, tags=tags, run_name=name
+                )
             else:
-                self._client.update_run(run.info.run_id, status="RUNNING")
+                is_launched = event.content["mlflow_run_id"] is not None
+                name = event.content["run_name"] if is_launched else None
+                self._client.update_run(run.info.run_id, status="RUNNING", name=name)
                 # What the launcher of an MLflow project has said of its run is nearer the truth than what we see.
                 known = {key for key in run.data.tags if key.startswith("mlflow.")}
                 self._log_tags(run.info.run_id, {key: value for key, value in tags.items() if key not in known})
             self._bookmark.update(run_id=run.info.run_id, experiment_id=run.info.experiment_id)
 
-    def _parent_tag(self, event: Event) -> dict[str, str]:
+    def _parent(self, event: Event) -> dict[str, Any]:
+        """Return MLflow's ids of the run in which this one is nested; empty if it is in none."""
         parent_key = event.content["parent_run_key"]
         if parent_key is None:
             return {}
         parent = Journal(self._journal.folder.parent / parent_key)
-        parent_run_id = parent.bookmark(NAME).read().get("run_id")
-        if parent_run_id is None and not parent.size_bytes():
+        ids = parent.bookmark(NAME).read()
+        if "run_id" in ids:
+            return ids
+        if not parent.size_bytes():
             # Somebody has deleted it: the run is worth more than its place below another.
             return {}
-        if parent_run_id is None:
-            raise TrackingUnavailable(f"Run {self._journal.run_key} waits until MLflow knows its parent {parent_key}.")
-        return {"mlflow.parentRunId": parent_run_id}
+        raise TrackingUnavailable(f"Run {self._journal.run_key} waits until MLflow knows its parent {parent_key}.")
 
-    def _find_run(self, event: Event) -> Run | None:
+    def _home(self, event: Event, parent: dict[str, Any]) -> str:
+        # The UI nests only what is in one experiment: that of the outermost run, which `mlflow run` may have chosen.
+        return parent.get("experiment_id") or self._experiment_id(event.content["experiment"])
+
+    def _find_run(self, event: Event, parent: dict[str, Any]) -> Run | None:
         run_id = self._bookmark.read().get("run_id") or event.content["mlflow_run_id"]
         if run_id:
             return self._client.get_run(run_id)
-        experiment_id = self._experiment_id(event.content["experiment"])
-        found = self._client.search_runs([experiment_id], f"tags.`{RUN_KEY_TAG}` = '{self._journal.run_key}'")
+        found = self._client.search_runs(
+            [self._home(event, parent)], f"tags.`{RUN_KEY_TAG}` = '{self._journal.run_key}'"
+        )
         return found[0] if found else None
 
     def _experiment_id(self, name: str) -> str:
