@@ -15,6 +15,13 @@ if TYPE_CHECKING:
     from medvision.tracking.recorder import Recorder
 
 PREDICTIONS_FILE = "predictions.parquet"
+_REPORT_FILES = (
+    EVALUATION_FILE,
+    PREDICTIONS_FILE,
+    "evaluation_report.txt",
+    "confusion_matrix.png",
+    "per_class_metrics.png",
+)
 
 
 def evaluate(
@@ -86,8 +93,8 @@ def _check_lineage(info: PackageInfo, dataset: SplitDataset) -> None:
     if info.split_fingerprint != dataset.split.fingerprint:
         raise FingerprintMismatch(
             f"{info.name} was trained on split {info.split_fingerprint[:12]} of {info.dataset}, but the split at hand "
-            f"is {dataset.split.fingerprint[:12]}: its test images may have been trained on. Evaluate with the settings of "
-            "the training, or train again."
+            f"is {dataset.split.fingerprint[:12]}: its test images may have been trained on. "
+            "Evaluate with the settings of the training, or train again."
         )
 
 
@@ -105,7 +112,8 @@ def _report(evaluation: Evaluation, info: PackageInfo, config: Config, recorder:
     plot_per_class(evaluation, folder / "per_class_metrics.png")
     recorder.tags({"medvision.trained_by": info.run_key, "medvision.package_digest": evaluation.package_digest})
     recorder.metrics({**key_figures(evaluation), **_class_figures(evaluation)}, step=0)
-    recorder.artifact(folder, folder="evaluation")
+    for name in _REPORT_FILES:
+        recorder.artifact(folder / name, folder="evaluation")
     say(text)
     say(f"Saved in {folder}")
 

@@ -95,6 +95,8 @@ def run_train(config: Config, recorder: Recorder, dataset: SplitDataset, *, resu
     say(f"Training {config.training.model} ({config.training.strategy}) for up to {config.training.epochs} epochs")
     result = fit(network, data, config, recorder=recorder, folder=folder, resume=resume)
     info = _pack(network, result, config, dataset, recorder)
+    if config.tracking.tensorboard:
+        _draw_graph(network, data, config, recorder)
     _record_result(result, info, _score_package(folder / PACKAGE, data, config), config, recorder)
     say(f"Best epoch {result.best_epoch} of {result.n_epochs}: val accuracy {result.best_val_accuracy:.3f}")
     say(f"Package: {folder / PACKAGE}")
@@ -153,6 +155,15 @@ def _pack(
         best_epoch=result.best_epoch,
         best_val_accuracy=result.best_val_accuracy,
     )
+
+
+def _draw_graph(network: Network, data: LabelledImages, config: Config, recorder: Recorder) -> None:
+    from medvision.data.loading import to_tensor
+    from medvision.tracking.journal import Journal
+    from medvision.tracking.tensorboard_sink import run_folder, write_graph
+
+    folder = run_folder(Journal(recorder.folder), config.paths.tensorboard)
+    write_graph(folder, network.cpu().eval(), to_tensor(data.images[:1]))
 
 
 def _score_package(package: Path, data: LabelledImages, config: Config) -> float:

@@ -5,6 +5,8 @@ It writes event files with TensorBoard's own writer: torch's would make every st
 
 from __future__ import annotations
 
+import logging
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,8 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 from medvision.tracking.journal import Event, Journal
+
+_LOG = logging.getLogger(__name__)
 
 
 class TensorboardSink:
@@ -62,8 +66,16 @@ def run_folder(journal: Journal, runs_dir: Path) -> Path:
 
 
 def write_graph(folder: Path, network: Any, example: Any) -> None:
-    """Write the graph of a torch network, as it computes ``example``, beside a run's curves."""
+    """Write the graph of a torch network, as it computes ``example``, beside a run's curves.
+
+    A network that torch can't trace is named in the log, and does without.
+    """
     from torch.utils.tensorboard import SummaryWriter
 
-    with SummaryWriter(str(folder)) as writer:
-        writer.add_graph(network, example)
+    with SummaryWriter(str(folder)) as writer, warnings.catch_warnings():
+        # Tracing warns of each shape that a network computes with, and of its own end.
+        warnings.simplefilter("ignore")
+        try:
+            writer.add_graph(network, example)
+        except RuntimeError as error:
+            _LOG.warning("TensorBoard shows no graph of this network: %s", str(error).splitlines()[0])
