@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from medvision.data.decode import decode_image, fit_to_square
+from medvision.data.decode import decode_file, fit_to_square
 from medvision.data.manifest import Manifest
 from medvision.data.parallel import map_files
 from medvision.errors import DiskFull
@@ -49,14 +49,17 @@ def _fill(path: Path, manifest: Manifest, image_size: int, channels: int, worker
         workers=workers,
         description="Caching images",
     )
-    for row, square in enumerate(squares):
-        target[row] = square
-    target.flush()
-    del target
-    os.replace(temporary, path)
+    try:
+        for row, square in enumerate(squares):
+            target[row] = square
+        target.flush()
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink()
+        raise
 
 
-def _reserve(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+def _reserve(path: Path, shape: tuple[int, ...]) -> np.memmap:
     # Writing into a hole of a memory map on a full disk kills the process (SIGBUS): take the space first, which
     # numpy's open_memmap, that begins with an empty file, would give back.
     size_bytes = math.prod(shape)
@@ -76,4 +79,4 @@ def _reserve(path: Path, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _square(path: Path, image_size: int, channels: int) -> np.ndarray:
-    return fit_to_square(decode_image(path), image_size, channels)
+    return fit_to_square(decode_file(path), image_size, channels)

@@ -55,6 +55,14 @@ def decode_image(source: Path | bytes, formats: tuple[str, ...] = DATASET_FORMAT
         raise DecodeRejected(_one_line(error)) from None
 
 
+def decode_file(path: Path) -> np.ndarray:
+    """Decode a file of a manifest; DecodeRejected names it, since it was readable when the manifest was made."""
+    try:
+        return decode_image(path)
+    except DecodeRejected as error:
+        raise DecodeRejected(f"{path} has changed since it was read first: {error}. Restore it or run again.") from None
+
+
 def fit_to_square(pixels: np.ndarray, image_size: int, channels: int) -> np.ndarray:
     """Convert to ``channels`` (1 or 3) and resize to a square with an antialiasing filter.
 
@@ -66,15 +74,18 @@ def fit_to_square(pixels: np.ndarray, image_size: int, channels: int) -> np.ndar
     -------
     uint8 (image_size, image_size, channels).
     """
-    image = Image.fromarray(pixels)
-    if channels == 1 and image.mode != "L":
-        image = image.convert("L")
+    image = Image.fromarray(to_gray(pixels) if channels == 1 else pixels)
     if image.size != (image_size, image_size):
         image = image.resize((image_size, image_size), Image.Resampling.BILINEAR)
     resized = np.asarray(image)
     if resized.ndim == 2:
         resized = resized[:, :, np.newaxis]
     return np.repeat(resized, channels, axis=2) if resized.shape[2] < channels else resized
+
+
+def to_gray(pixels: np.ndarray) -> np.ndarray:
+    """Return the luma (height, width) of an image, after ITU-R BT.601; a gray one is returned as it is."""
+    return pixels if pixels.ndim == 2 else np.asarray(Image.fromarray(pixels).convert("L"))
 
 
 def collapse_gray(pixels: np.ndarray) -> np.ndarray:
@@ -87,7 +98,7 @@ def collapse_gray(pixels: np.ndarray) -> np.ndarray:
 def hash_pixels(pixels: np.ndarray) -> str:
     """Return the SHA-256 of decoded pixels and their shape, in hexadecimal."""
     digest = hashlib.sha256(str(pixels.shape).encode())
-    digest.update(np.ascontiguousarray(pixels))
+    digest.update(np.ascontiguousarray(pixels).data)
     return digest.hexdigest()
 
 

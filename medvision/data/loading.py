@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -50,7 +52,31 @@ class EpochSampler(Sampler[Ticket]):
         return iter([(self._epoch, int(position)) for position in padded[self._rank :: self._world]])
 
 
-class TrainImages(Dataset[Batch]):
+class _Images(Dataset[Batch]):
+    """Go to worker processes with the name of a memory map in place of its bytes, which would be copied to each."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: _MappedFile(value) if _is_whole_map(value) else value for name, value in vars(self).items()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for name, value in state.items():
+            setattr(self, name, value.open() if isinstance(value, _MappedFile) else value)
+
+
+class _MappedFile:
+    def __init__(self, values: np.memmap) -> None:
+        self._path = str(values.filename)
+
+    def open(self) -> np.ndarray:
+        return np.load(self._path, mmap_mode="r")
+
+
+def _is_whole_map(value: Any) -> bool:
+    # A slice of a map is one too, but rests on another array.
+    return isinstance(value, np.memmap) and value.mode == "r" and isinstance(value.base, mmap.mmap)
+
+
+class TrainImages(_Images):
     """Augmented training images from the cache of decoded ones; uint8 (channels, height, width)."""
 
     def __init__(
@@ -84,13 +110,13 @@ class TrainEmbeddings(Dataset[Batch]):
         """Return a whole batch at once."""
         n_views, n = self._embeddings.shape[:2]
         positions = np.array([position for _, position in tickets])
-        views = np.random.default_rng([self._seed, tickets[0][0]]).integers(n_views, size=n)
-        return torch.from_numpy(self._embeddings[views[positions], positions]), torch.from_numpy(
-            self._labels[positions]
-        )
+        random = np.random.default_rng([self._seed, tickets[0][0]])
+        views = random.integers(n_views, size=(n,))
+        drawn = self._embeddings[views[positions], positions]
+        return torch.from_numpy(drawn), torch.from_numpy(self._labels[positions])
 
 
-class HeldOut(Dataset[Batch]):
+class HeldOut(_Images):
     """Images, or embeddings, as they are, in order."""
 
     def __init__(self, values: np.ndarray, rows: np.ndarray, labels: np.ndarray) -> None:
@@ -122,7 +148,8 @@ def build_loader(
         sampler=sampler,
         # A batch norm can't be trained on a last batch of one image.
         drop_last=sampler is not None and len(sampler) % batch_size == 1 and len(sampler) > 1,
-        collate_fn=_as_is,
+        # Datasets with __getitems__ return whole batches, of which the stubs of torch know nothing.
+        collate_fn=_as_is,  # type: ignore[arg-type]
         num_workers=workers,
         prefetch_factor=config.prefetch if workers else None,
         persistent_workers=config.persistent_workers and workers > 0,

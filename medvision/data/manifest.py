@@ -192,21 +192,21 @@ def _save(manifest: Manifest, folder: Path) -> None:
     rows.attrs = {
         name: getattr(manifest, name) for name in ("classes", "rejected", "unmatched", "listing", "fingerprint")
     }
-    atomic_write(folder / "manifest.parquet", lambda file: rows.to_parquet(file, index=False))
+    atomic_write(folder / "manifest.parquet", lambda file: rows.to_parquet(file, index=False, write_page_checksum=True))
 
 
 def _load(folder: Path, root: Path) -> Manifest | None:
     # Only a shortcut: whatever is wrong with the saved manifest, a new one is made from the images.
     try:
-        rows = pd.read_parquet(folder / "manifest.parquet")
+        rows = pd.read_parquet(folder / "manifest.parquet", page_checksum_verification=True)
         described = {**rows.attrs}
         rows.attrs = {}
         described["classes"] = tuple(described["classes"])
         described["rejected"] = tuple((path, reason) for path, reason in described["rejected"])
         manifest = Manifest(root=root, rows=rows, **described)
-        # Parquet has no checksum by default.
         return manifest if _fingerprint_rows(manifest.classes, rows) == manifest.fingerprint else None
-    except (OSError, ValueError, KeyError, TypeError):
+    # Arrow has errors of its own for damaged files, beside OSError, ValueError, KeyError ...
+    except Exception:
         return None
 
 

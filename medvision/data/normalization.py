@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from medvision.data.decode import decode_image
+from medvision.data.decode import decode_file, to_gray
 from medvision.data.manifest import Manifest
 from medvision.data.parallel import map_files
 from medvision.data.split import Split
@@ -67,11 +67,9 @@ def save_normalization(statistics: Normalization, folder: Path) -> None:
 
 
 def _histogram(path: Path, channels: int) -> np.ndarray:
-    pixels = decode_image(path)
-    if channels == 1 and pixels.ndim == 3:
-        from PIL import Image
-
-        pixels = np.asarray(Image.fromarray(pixels).convert("L"))
+    pixels = decode_file(path)
+    if channels == 1:
+        pixels = to_gray(pixels)
     if pixels.ndim == 2:
         counts = np.bincount(pixels.ravel(), minlength=256)
         return np.broadcast_to(counts, (channels, 256))

@@ -121,23 +121,30 @@ def _carve_missing(sides: np.ndarray, manifest: Manifest, config: DatasetConfig)
 
 
 def _deal(sides: np.ndarray, manifest: Manifest, shares: dict[str, float], seed: int) -> np.ndarray:
-    """Deal whole groups, shuffled within their class, each to the side that is furthest behind its share."""
+    """Deal whole shuffled groups, class by class, each to the side that is furthest behind its share of the class."""
     sides = sides.copy()
-    pool = pd.DataFrame({"row": np.arange(len(sides)), "label": manifest.rows.label, "group": manifest.rows.group})
-    pool = pool[sides == "train"]
-    # The class of a group is that of most of its images.
-    majority = pool.groupby("group").label.agg(lambda labels: labels.mode().iloc[0])
-    members = pool.groupby("group").row.apply(np.asarray)
+    n_classes = len(manifest.classes)
+    pool = manifest.rows.loc[sides == "train", ["group", "label"]]
+    # A row a group, a column a class: how many images. A patient may have images of several classes.
+    counts = pd.crosstab(pool.group, pool.label).reindex(columns=range(n_classes), fill_value=0)
     random = np.random.default_rng(seed)
-    for label, name in enumerate(manifest.classes):
-        groups = majority.index[majority == label].to_numpy()
+    with_label = [random.permutation(counts.index[counts[label] > 0].to_numpy()) for label in range(n_classes)]
+    for label, groups in enumerate(with_label):
         if len(groups) < len(shares):
-            raise _too_few(name, len(groups), len(shares), manifest)
-        dealt = dict.fromkeys(shares, 0)
-        for group in random.permutation(groups):
-            side = min(shares, key=lambda candidate: dealt[candidate] / shares[candidate])
-            sides[members[group]] = side
-            dealt[side] += len(members[group])
+            raise _too_few(manifest.classes[label], len(groups), len(shares), manifest)
+    images = dict(zip(counts.index, counts.to_numpy(), strict=True))
+    members = pool.groupby("group").indices
+    rows = np.flatnonzero(sides == "train")
+    dealt = {side: np.zeros(n_classes) for side in shares}
+    done: set[int] = set()
+    # The rarest class first: it has the fewest groups to choose from (Sechidis 2011, iterative stratification).
+    for label in sorted(range(n_classes), key=lambda label: len(with_label[label])):
+        for group in with_label[label]:
+            if group not in done:
+                done.add(group)
+                side = min(shares, key=lambda candidate: dealt[candidate][label] / shares[candidate])
+                sides[rows[members[group]]] = side
+                dealt[side] += images[group]
     return sides
 
 
