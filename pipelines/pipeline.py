@@ -59,14 +59,19 @@ def pipeline(
     config: ConfigFile = None,
     set_: Set = None,
 ) -> Registration:
-    """Run normalize, audit, train, evaluate, validate and register; a model that fails validation is not registered."""
+    """Run audit, normalize, train, evaluate, validate and register; a model that fails validation is not registered."""
+    from medvision.registry.registration import check_semantic
     from medvision.tracking.recorder import open_run
+    from medvision.validation.policy import load_policy
 
     settings = configure(
         config, dataset, set_,
         model=model, epochs=epochs, dataset_path=dataset_path, patient_pattern=patient_pattern, pretrained=pretrained,
         strategy=strategy, batch_size=batch_size, lr=lr, image_size=image_size, grayscale=grayscale, on_leak=on_leak,
     )  # fmt: skip
+    # What would stop the last steps is said before hours of training.
+    load_policy(policy)
+    check_semantic(version)
     with open_run(settings, step="pipeline", name=f"pipeline {settings.training.model}") as parent:
         prepared = prepare_dataset(settings)
         with _step("audit", settings, parent) as recorder:

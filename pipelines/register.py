@@ -40,7 +40,8 @@ def run_register(config: Config, recorder: Recorder, *, version: str | None = No
 
     package, folder = outputs_dir(config) / PACKAGE, results_dir(config)
     verdict = load_record(Verdict, folder / VERDICT_FILE)
-    check_verdict(verdict, package_digest(package))
+    evaluation = load_record(Evaluation, folder / EVALUATION_FILE)
+    check_verdict(verdict, evaluation, package_digest(package))
     info, _ = load_package(package)
     run_id, model_id = find_logged_model(config, info.run_key)
     registration = register_version(
@@ -49,7 +50,7 @@ def run_register(config: Config, recorder: Recorder, *, version: str | None = No
         run_id=run_id,
         version=version,
         verdict=verdict,
-        evaluation=load_record(Evaluation, folder / EVALUATION_FILE),
+        evaluation=evaluation,
     )
     recorder.tags({"medvision.registered": registration.uri, "medvision.version": registration.version})
     say(f"Registered {registration.name} {registration.version} as version {registration.number}")

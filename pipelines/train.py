@@ -180,7 +180,7 @@ def _score_package(package: Path, data: LabelledImages, config: Config) -> float
 def _record_result(
     result: FitResult, info: PackageInfo, packed_accuracy: float, config: Config, recorder: Recorder
 ) -> None:
-    from medvision.models.package import package_digest
+    from medvision.models.package import INFO, WEIGHTS, package_digest
     from medvision.registry.logged_model import record_model
     from medvision.training.snapshots import BEST, HISTORY
 
@@ -195,7 +195,8 @@ def _record_result(
     )
     recorder.artifact(folder / BEST, folder="best_model")
     recorder.artifact(folder / HISTORY)
-    recorder.artifact(folder / PACKAGE, folder="final_best_model")
+    for name in (INFO, WEIGHTS):
+        recorder.artifact(folder / PACKAGE / name, folder="final_best_model")
     record_model(recorder, folder / PACKAGE, info, package_digest(folder / PACKAGE))
 
 

@@ -25,7 +25,7 @@ def score(network: torch.nn.Module, images: np.ndarray, *, batch_size: int, devi
     if len(images) == 0:
         raise DataInvalid("Expected at least one image to score, found none. Check the split that is evaluated.")
     # Convolutions on this layout are faster, on CPUs as on GPUs.
-    network.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    network.to(device).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     scores = []
     with torch.inference_mode():
         for start in range(0, len(images), batch_size):

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from medvision.errors import ConfigInvalid, GateFailed, TrackingUnavailable, VersionConflict
-from medvision.records import Evaluation, Verdict
+from medvision.records import Evaluation, Verdict, record_fingerprint
 from medvision.tracking.mlflow_sink import without_credentials
 
 # https://semver.org, without pre-release and build: a registered model is a release.
@@ -26,16 +26,24 @@ class Registration:
     uri: str
 
 
-def check_verdict(verdict: Verdict, package_digest: str) -> None:
-    """Raise GateFailed unless the verdict is passed, and is about this very package."""
+def check_verdict(verdict: Verdict, evaluation: Evaluation, package_digest: str) -> None:
+    """Raise GateFailed unless the verdict is passed, and is about this very package and these very figures."""
     if verdict.package_digest != package_digest:
         raise GateFailed(
             f"The verdict is about package {verdict.package_digest[:12]}, but the package at hand is "
             f"{package_digest[:12]}. Run: medvision evaluate, then medvision validate."
         )
+    if verdict.evaluation_fingerprint != record_fingerprint(evaluation):
+        raise GateFailed("The evaluation has changed since it was judged. Run: medvision validate.")
     if not verdict.passed:
         failed = "; ".join(outcome.message for outcome in verdict.outcomes if not outcome.passed)
         raise GateFailed(f"{verdict.model} did not pass its medical validation and is not registered: {failed}")
+
+
+def check_semantic(version: str | None) -> None:
+    """Raise ConfigInvalid unless ``version`` is a semantic version, or None."""
+    if version is not None and not _SEMANTIC.fullmatch(version):
+        raise ConfigInvalid(f"--version expects MAJOR.MINOR.PATCH, for example 1.0.0; found {version!r}.")
 
 
 def register_version(
@@ -55,6 +63,7 @@ def register_version(
     """
     from mlflow import MlflowClient
 
+    check_semantic(version)
     client = MlflowClient(tracking_uri, tracking_uri)
     with _reaching(tracking_uri):
         taken = _taken(client, verdict.model)
@@ -108,8 +117,6 @@ def _choose(version: str | None, taken: dict[str, str], name: str) -> str:
     if version is None:
         newest = max((tuple(int(part) for part in v.split(".")) for v in taken), default=None)
         return f"{newest[0]}.{newest[1] + 1}.0" if newest else "1.0.0"
-    if not _SEMANTIC.fullmatch(version):
-        raise ConfigInvalid(f"--version expects MAJOR.MINOR.PATCH, for example 1.0.0; found {version!r}.")
     if version in taken:
         raise VersionConflict(
             f"{name} {version} is registered already, as number {taken[version]}. Choose another --version."

@@ -36,7 +36,7 @@ class ImageClassifier(PythonModel):
         rows = [self._predict_row(number, text) for number, text in enumerate(model_input["image"])]
         return pd.DataFrame([vars(row) for row in rows])
 
-    def _predict_row(self, number: int, text: str) -> Prediction:
+    def _predict_row(self, number: int, text: Any) -> Prediction:
         try:
             return self._predictor.predict([_decode_base64(text)], formats=UPLOAD_FORMATS)[0]
         except (DecodeRejected, binascii.Error) as error:
@@ -44,7 +44,9 @@ class ImageClassifier(PythonModel):
             raise MlflowException(f"Image {number}: {error}.", error_code=INVALID_PARAMETER_VALUE) from None
 
 
-def _decode_base64(text: str) -> bytes:
+def _decode_base64(text: Any) -> bytes:
+    if not isinstance(text, str):
+        raise DecodeRejected(f"expected an image in base64; found {'nothing' if pd.isna(text) else text!r}")
     if len(text) > _MAX_BASE64:
         raise DecodeRejected(f"{len(text):,} characters of base64; at most {_MAX_BASE64:,} are read")
     try:

@@ -1,0 +1,111 @@
+"""MLproject, conda.yaml and the commands are one and the same."""
+
+import re
+import shlex
+
+import pytest
+import typer.main
+import yaml
+from medvision_project import DATASET, ROOT
+
+from medvision.cli import app
+
+STEPS = ("normalize", "audit", "train", "evaluate", "validate", "register", "serve", "ui", "pipeline")
+MLPROJECT = yaml.safe_load((ROOT / "MLproject").read_text())
+ENTRY_POINTS = MLPROJECT["entry_points"]
+
+
+def options(step):
+    """Return the options of a command: parameters by their long name."""
+    command = typer.main.get_command(app).commands[step]
+    return {name: parameter for parameter in command.params for name in parameter.opts if name.startswith("--")}
+
+
+def test_every_step_is_an_entry_point():
+    """MLproject has the nine steps, and main."""
+    assert set(ENTRY_POINTS) == {*STEPS, "main"}
+
+
+def test_main_is_the_pipeline():
+    """`mlflow run .` is `mlflow run . -e pipeline`."""
+    assert ENTRY_POINTS["main"] == ENTRY_POINTS["pipeline"]
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_entry_point_runs_its_step(step):
+    """An entry point runs its own step, and passes each parameter to the option of the same name."""
+    program, *arguments = shlex.split(ENTRY_POINTS[step]["command"])
+    assert [program, *arguments[:2]] == ["python", "-m", f"pipelines.{step}"]
+    passed = dict(zip(arguments[2::2], arguments[3::2], strict=True))
+    names = ENTRY_POINTS[step]["parameters"]
+    assert passed == {f"--{name.replace('_', '-')}": f"{{{name}}}" for name in names}
+    assert passed.keys() <= options(step).keys()
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_entry_point_has_the_options_of_the_step(step):
+    """Whatever a command takes a value for, its entry point takes as a parameter."""
+    valued = {name for name, parameter in options(step).items() if not getattr(parameter, "is_flag", False)}
+    assert {f"--{name.replace('_', '-')}" for name in ENTRY_POINTS[step]["parameters"]} == valued
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_defaults_are_those_of_the_step(step):
+    """A parameter's default is the option's, or empty, or what config/config.yaml says."""
+    config = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())
+    for name, parameter in ENTRY_POINTS[step]["parameters"].items():
+        own = options(step)[f"--{name.replace('_', '-')}"].default
+        default = parameter.get("default", "")
+        configured = config["training"].get(name)
+        assert default == "" or str(default) in {str(own), str(configured)}, name
+
+
+def test_conda_yaml_pins_what_the_lock_pins():
+    """conda.yaml names versions that requirements.lock names."""
+    versions = {}
+    for name, version in re.findall(r"^([\w.-]+)==([^\s;]+)", (ROOT / "requirements.lock").read_text(), re.MULTILINE):
+        versions.setdefault(name, set()).add(version)
+    pip = next(entry for entry in _conda()["dependencies"] if isinstance(entry, dict))["pip"]
+    pins = dict(requirement.split("==") for requirement in pip)
+    assert pins
+    assert {name: version for name, version in pins.items() if version not in versions[name]} == {}
+
+
+def test_conda_yaml_has_every_dependency():
+    """Each dependency of pyproject.toml stands in the pip part of conda.yaml, the only part that uv reads."""
+    text = (ROOT / "pyproject.toml").read_text()
+    section = text[text.index("dependencies = [") : text.index("[project.optional-dependencies]")]
+    needed = set(re.findall(r'^  "([\w-]+)', section, re.MULTILINE))
+    pip = next(entry for entry in _conda()["dependencies"] if isinstance(entry, dict))["pip"]
+    assert needed <= {requirement.partition("==")[0] for requirement in pip}
+
+
+def _conda():
+    return yaml.safe_load((ROOT / MLPROJECT["conda_env"]).read_text())
+
+
+def test_a_step_is_a_module_too(project):
+    """`python -m pipelines.STEP` is `medvision STEP`."""
+    by_module = project.run("python", "-m", "pipelines.register", "--help")
+    by_command = project.run("medvision", "register", "--help")
+    assert by_module.code == by_command.code == 0
+    assert _options_shown(by_module) == _options_shown(by_command)
+
+
+def _options_shown(outcome):
+    shown = re.findall(r"--[a-z][\w-]+", outcome.out)
+    assert "--version" in shown
+    return shown
+
+
+def test_mlflow_run_is_the_same_step(project):
+    """`mlflow run . -e audit` audits in the launcher's own run, which ends FINISHED with our tags."""
+    known = {run.info.run_id for run in project.runs()}
+    parameters = ("-P", f"dataset_path={DATASET}", "-P", r"patient_pattern=(phantom\d+)")
+    quiet = ("-P", "set=tracking.wandb=false tracking.tensorboard=false")
+    outcome = project.run("mlflow", "run", ".", "-e", "audit", "--env-manager", "local", *parameters, *quiet)
+    assert outcome.code == 0, outcome.err
+    (run,) = (run for run in project.runs() if run.info.run_id not in known)
+    assert run.info.status == "FINISHED"
+    assert run.data.tags["mlflow.source.type"] == "PROJECT"
+    assert (run.data.tags["medvision.step"], run.data.tags["medvision.dataset"]) == ("audit", DATASET)
