@@ -20,6 +20,7 @@ from medvision.files import project_root
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 Strategy = Literal["head", "partial", "full"]
+Optimizer = Literal["adamw", "adam", "adamax", "sgd"]
 
 _MAX_DEPTH = 20
 _OPENING = (
@@ -86,7 +87,7 @@ class TrainingConfig(_Section):
     epochs: int = Field(50, ge=1)
     batch_size: int = Field(32, ge=1)
     accumulate: int = Field(1, ge=1, description="Batches per optimizer step.")
-    optimizer: Literal["adamw", "adam", "adamax", "sgd"] | None = None
+    optimizer: Optimizer | None = None
     lr: float | None = Field(None, gt=0)
     weight_decay: float = Field(0.01, ge=0)
     warmup_epochs: float = Field(1.0, ge=0)
@@ -99,6 +100,14 @@ class TrainingConfig(_Section):
     min_delta: float = Field(0.0005, ge=0)
     save_every: int = Field(0, ge=0, description="Also keep a checkpoint every so many epochs; 0 for never.")
     seed: int = Field(42, ge=0)
+
+
+class Recipe(TrainingConfig):
+    """A recipe that leaves nothing open."""
+
+    strategy: Strategy
+    optimizer: Optimizer
+    lr: float
 
 
 class PerformanceConfig(_Section):

@@ -14,11 +14,10 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import Field, TypeAdapter, ValidationError
 
-from medvision.config import Strategy, nearest
+from medvision.config import Optimizer, Strategy, nearest
 from medvision.errors import ConfigInvalid
 from medvision.files import project_root
 
-Optimizer = Literal["adamw", "adam", "adamax", "sgd"]
 Head = Literal["linear", "medical"]
 
 OWN = "own"

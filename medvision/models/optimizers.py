@@ -2,7 +2,7 @@
 
 from torch import nn, optim
 
-from medvision.models.catalog import Optimizer
+from medvision.config import Optimizer
 
 
 def build_optimizer(network: nn.Module, name: Optimizer, lr: float, weight_decay: float) -> optim.Optimizer:

@@ -37,6 +37,7 @@ class Classifier(pl.LightningModule):
         super().__init__()
         self.model = model
         self._build_optimizer = build_optimizer
+        self._class_weights: torch.Tensor | None
         self.register_buffer("_class_weights", class_weights, persistent=False)
         self._label_smoothing = label_smoothing
         self._warmup_epochs, self._epochs, self._seed = warmup_epochs, epochs, seed

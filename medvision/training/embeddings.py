@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -48,7 +49,9 @@ def embed_views(
     """
     recipe = augmentation.model_dump() if n_views > 1 else None
     recipe_seed = seed if n_views > 1 else None
-    key = fingerprint([_hash_backbone(network), pixels_fingerprint, rows.tolist(), n_views, recipe, recipe_seed, half])[:24]
+    key = fingerprint([_hash_backbone(network), pixels_fingerprint, rows.tolist(), n_views, recipe, recipe_seed, half])[
+        :24
+    ]
     path = folder / f"embeddings-{key}.npy"
     with locked(folder / f"embeddings-{key}.lock"):
         if not path.is_file():
@@ -56,8 +59,14 @@ def embed_views(
                 _embed(network, _views(images, rows, view, augmentation, seed), len(rows), view, device, half)
                 for view in range(n_views)
             ]
-            atomic_write(path, lambda file: np.save(file, np.stack(views)))
+            atomic_write(path, lambda file: _write_array(file, np.stack(views)))
     return np.load(path, mmap_mode="r")
+
+
+def _write_array(file: BinaryIO, array: np.ndarray) -> None:
+    # Not np.save: on a full disk it raises an error that does not say so.
+    np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
+    file.write(array.data)
 
 
 @torch.inference_mode()
@@ -66,7 +75,7 @@ def _embed(
 ) -> np.ndarray:
     was_training = network.training
     # Convolutions on this layout are faster, on CPUs as on GPUs.
-    network = network.eval().to(device, memory_format=torch.channels_last)
+    network = network.eval().to(device).to(memory_format=torch.channels_last)
     total = -(-n // _BATCH)
     with torch.autocast(device.type, torch.bfloat16, enabled=half):
         embedded = [

@@ -23,7 +23,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch.multiprocessing import ProcessRaisedException
 
 from medvision import errors
-from medvision.config import Config, PerformanceConfig, TrainingConfig
+from medvision.config import Config, PerformanceConfig, Recipe, TrainingConfig
 from medvision.data.datamodule import TrainingData
 from medvision.data.loading import HeldOut, TrainEmbeddings, TrainImages
 from medvision.data.transforms import Augmentation
@@ -41,7 +41,12 @@ log = logging.getLogger(__name__)
 
 # Each time the batch is halved. Three times: from 128 to 16.
 _MAX_HALVINGS = 3
-_TIPS = (".*does not have many workers.*", ".*Checkpoint directory.*exists.*", ".*LeafSpec.*")
+_TIPS = (
+    ".*does not have many workers.*",
+    ".*Checkpoint directory.*exists.*",
+    ".*LeafSpec.*",
+    ".*in eval mode at the start.*",
+)
 
 
 @dataclass(frozen=True)
@@ -67,15 +72,10 @@ class FitResult:
     batch_size: int
 
 
-def resolve_recipe(config: TrainingConfig, entry: CatalogEntry) -> TrainingConfig:
+def resolve_recipe(config: TrainingConfig, entry: CatalogEntry) -> Recipe:
     """Fill what the settings leave open from the model's entry in the catalog."""
-    return config.model_copy(
-        update={
-            "strategy": config.strategy or entry.strategy,
-            "optimizer": config.optimizer or entry.optimizer,
-            "lr": config.lr or entry.lr,
-        }
-    )
+    open_settings = {"strategy": entry.strategy, "optimizer": entry.optimizer, "lr": entry.lr}
+    return Recipe(**{**open_settings, **config.model_dump(exclude_none=True)})
 
 
 def choose_precision(config: PerformanceConfig) -> tuple[str, str]:
@@ -116,9 +116,9 @@ def fit(
     DiskFull: a checkpoint could not be written; the former one is intact.
     ConfigInvalid: the devices that were asked for are not here.
     """
-    freeze(network, config.training.strategy, config.training.unfreeze_stages)
+    training = _resolved(config)
+    freeze(network, training.strategy, training.unfreeze_stages)
     _clear(folder, resume=resume)
-    training = config.training
     datasets = _embedded(network, data, config) if training.strategy == "head" else _augmented(data, config)
     untrained = copy.deepcopy(network.state_dict())
     for halvings in range(_MAX_HALVINGS + 1):
@@ -148,13 +148,21 @@ def fit(
     )
 
 
+def _resolved(config: Config) -> Recipe:
+    if not isinstance(config.training, Recipe):
+        raise TypeError("fit expects config.training to be a Recipe, as resolve_recipe returns it.")
+    return config.training
+
+
 def _run(
     network: Network, datasets: tuple[Any, Any], data: LabelledImages, config: Config, recorder: Recorder, folder: Path
 ) -> None:
     if (folder / LAST).is_file() and _load_snapshot_state(folder)["stopped"]:
         log.info("The run had already stopped early: nothing is left to train")
         return
-    training, performance = config.training, config.performance
+    training, performance = _resolved(config), config.performance
+    # Lightning trains a network in the mode that it finds it in: after a failed attempt that may be evaluation.
+    network.train()
     labels = torch.from_numpy(data.labels[data.train])
     weights = class_weights(labels, data.n_classes)
     model = network.head if training.strategy == "head" else network
@@ -194,7 +202,7 @@ def _run(
             trainer.fit(classifier, loaders, ckpt_path=checkpoint, weights_only=True)
 
 
-def _build_trainer(training: TrainingConfig, performance: PerformanceConfig, callbacks: list[Callback]) -> pl.Trainer:
+def _build_trainer(training: Recipe, performance: PerformanceConfig, callbacks: list[Callback]) -> pl.Trainer:
     precision, reason = choose_precision(performance)
     log.info("Precision %s: %s", precision, reason)
     stopping = EarlyStopping(
@@ -208,29 +216,27 @@ def _build_trainer(training: TrainingConfig, performance: PerformanceConfig, cal
         performance.devices == "auto" and performance.accelerator != "cpu" and torch.cuda.device_count() > 1
     )
     launched = torch.distributed.is_torchelastic_launched()
-    build = functools.partial(
-        pl.Trainer,
-        accelerator=performance.accelerator,
-        devices=performance.devices,
-        num_nodes=performance.num_nodes,
-        # Spawned, not re-executed: the command that runs around the training must not run once a device.
-        strategy=("ddp" if launched else "ddp_spawn") if several else "auto",
-        precision=precision,  # type: ignore[arg-type]
-        max_epochs=training.epochs,
-        accumulate_grad_batches=training.accumulate,
-        gradient_clip_val=training.gradient_clip or None,
-        callbacks=[stopping, *callbacks, RichProgressBar(leave=False)],
-        plugins=[AtomicCheckpointIO()],
-        logger=False,
-        num_sanity_val_steps=0,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-        # Trust before speed: where a deterministic kernel exists, it is used.
-        deterministic="warn",
-        benchmark=False,
-    )
     try:
-        return build()
+        return pl.Trainer(
+            accelerator=performance.accelerator,
+            devices=performance.devices,
+            num_nodes=performance.num_nodes,
+            # Spawned, not re-executed: the command that runs around the training must not run once a device.
+            strategy=("ddp" if launched else "ddp_spawn") if several else "auto",
+            precision=precision,  # type: ignore[arg-type]
+            max_epochs=training.epochs,
+            accumulate_grad_batches=training.accumulate,
+            gradient_clip_val=training.gradient_clip or None,
+            callbacks=[stopping, *callbacks, RichProgressBar(leave=False)],
+            plugins=[AtomicCheckpointIO()],
+            logger=False,
+            num_sanity_val_steps=0,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+            # Trust before speed: where a deterministic kernel exists, it is used.
+            deterministic="warn",
+            benchmark=False,
+        )
     except MisconfigurationException as error:
         raise ConfigInvalid(
             f"performance.accelerator={performance.accelerator}, performance.devices={performance.devices} can't be "
@@ -285,11 +291,11 @@ def _load_snapshot_state(folder: Path) -> dict[str, Any]:
         ) from None
 
 
-def _halve_batch(training: TrainingConfig) -> TrainingConfig:
+def _halve_batch(training: Recipe) -> Recipe:
     return training.model_copy(update={"batch_size": training.batch_size // 2, "accumulate": training.accumulate * 2})
 
 
-def _out_of_memory(training: TrainingConfig) -> MedvisionError:
+def _out_of_memory(training: Recipe) -> MedvisionError:
     return MedvisionError(
         f"GPU memory ran out even with batches of {training.batch_size}. Use a smaller model or image size, "
         "--set performance.precision=bf16, or another GPU."
@@ -327,13 +333,15 @@ def _unwrap(error: ProcessRaisedException) -> Exception:
 @contextlib.contextmanager
 def _quiet_lightning() -> Iterator[None]:
     """Keep Lightning's tips and advertisements off the screen while it runs; warnings of substance still show."""
-    logger = logging.getLogger("lightning.pytorch")
-    level = logger.level
-    logger.setLevel(logging.WARNING)
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.WARNING)
     try:
         with warnings.catch_warnings():
             for tip in _TIPS:
                 warnings.filterwarnings("ignore", tip)
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

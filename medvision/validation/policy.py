@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from medvision.config import read_yaml, nearest
+from medvision.config import nearest, read_yaml
 from medvision.errors import ConfigInvalid
 from medvision.files import fingerprint, project_root
 
