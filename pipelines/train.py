@@ -163,7 +163,8 @@ def _draw_graph(network: Network, data: LabelledImages, config: Config, recorder
     from medvision.tracking.tensorboard_sink import run_folder, write_graph
 
     folder = run_folder(Journal(recorder.folder), config.paths.tensorboard)
-    write_graph(folder, network.cpu().eval(), to_tensor(data.images[:1]))
+    # A copy: torch warns of arrays that can't be written to, as the cache can't.
+    write_graph(folder, network.cpu().eval(), to_tensor(data.images[:1].copy()))
 
 
 def _score_package(package: Path, data: LabelledImages, config: Config) -> float:

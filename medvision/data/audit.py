@@ -38,7 +38,7 @@ def render_text(record: Audit) -> str:
     for side, counts in record.split_counts.items():
         classes = ", ".join(f"{name} {count:,}" for name, count in counts.items())
         lines.append(f"  {side:<6}{sum(counts.values()):>7,}   ({classes})")
-    lines.append(f"  left out{record.n_dropped:>5,}")
+    lines.append(f"  left out {record.n_dropped:,}")
     if not record.findings:
         lines += ["", "Nothing found."]
     for finding in record.findings:

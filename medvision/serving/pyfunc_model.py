@@ -24,6 +24,20 @@ from medvision.serving.predictor import Prediction, Predictor
 _MAX_BASE64 = 14_000_000
 
 
+class ImageRefused(MlflowException):
+    """A bad request that keeps its sentence: MLflow's server would put the whole input, an image, before it."""
+
+    @property
+    def message(self) -> str:
+        """Return the sentence that the error was raised with."""
+        return self._sentence
+
+    @message.setter
+    def message(self, text: str) -> None:
+        if not hasattr(self, "_sentence"):
+            self._sentence = text
+
+
 class ImageClassifier(PythonModel):
     """Answer rows with base64 images in a column ``image`` by label, confidence and the probability of each class."""
 
@@ -41,12 +55,14 @@ class ImageClassifier(PythonModel):
             return self._predictor.predict([_decode_base64(text)], formats=UPLOAD_FORMATS)[0]
         except (DecodeRejected, binascii.Error) as error:
             # Without "from None" MLflow would put the whole stack trace into its answer.
-            raise MlflowException(f"Image {number}: {error}.", error_code=INVALID_PARAMETER_VALUE) from None
+            raise ImageRefused(f"Image {number}: {error}.", error_code=INVALID_PARAMETER_VALUE) from None
 
 
 def _decode_base64(text: Any) -> bytes:
     if not isinstance(text, str):
-        raise DecodeRejected(f"expected an image in base64; found {'nothing' if pd.isna(text) else text!r}")
+        raise DecodeRejected(
+            f"expected an image in base64; found {'nothing' if pd.isna(text) else type(text).__name__}"
+        )
     if len(text) > _MAX_BASE64:
         raise DecodeRejected(f"{len(text):,} characters of base64; at most {_MAX_BASE64:,} are read")
     try:
