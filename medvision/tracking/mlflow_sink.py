@@ -17,7 +17,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from medvision.config import Config
 from medvision.errors import TrackingUnavailable
-from medvision.files import project_root
+from medvision.files import locked, project_root
 from medvision.tracking.journal import Event, Journal
 
 if TYPE_CHECKING:
@@ -74,6 +74,25 @@ def prepare() -> None:
     import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
     import scipy.stats  # noqa: F401
     import sklearn  # noqa: F401
+
+
+def make_database(uri: str) -> None:
+    """Make MLflow's database where the store is a SQLite file that is not there yet: whole, or not at all.
+
+    MLflow would make it table by table: two first runs at once, or a first run that is killed meanwhile, left one that
+    no later run could open.
+    """
+    path = Path(uri.removeprefix("sqlite:///"))
+    if not uri.startswith("sqlite:///") or path.exists():
+        return
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    with locked(path.with_name(f".{path.name}.lock")):
+        if not path.exists():
+            temporary = path.with_name(f".{path.name}.new")
+            temporary.unlink(missing_ok=True)
+            SqlAlchemyStore(f"sqlite:///{temporary}", str(path.parent / "mlruns")).engine.dispose()
+            temporary.replace(path)
 
 
 def source_tags() -> dict[str, str]:

@@ -133,6 +133,7 @@ def open_run(
     recorder = Recorder(journal.folder)
     with journal.owned():
         mlflow_sink.prepare()
+        mlflow_sink.make_database(mlflow_sink.tracking_uri(config))
         _start(journal, config, step=step, name=name or step, parent=parent, is_new=run_key is None)
         with _delivered(journal, config, is_nested=parent is not None):
             try:
