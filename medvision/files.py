@@ -45,12 +45,23 @@ def atomic_write(path: Path, write: Callable[[BinaryIO], object]) -> None:
     except BaseException as error:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
+        if interruption := _interruption(error):
+            raise interruption from None
         if is_disk_full(error):
             raise DiskFull(
                 f"{path} could not be written: the disk is full. What was there before is intact. "
                 "Free some space and run the same command again (with --resume for a training)."
             ) from error
         raise
+
+
+def _interruption(error: BaseException | None) -> BaseException | None:
+    """Return the Ctrl-C or the exit that stands behind an error: torch, interrupted in a write, raises one of its own."""
+    while error is not None:
+        if isinstance(error, (SystemExit, KeyboardInterrupt)):
+            return error
+        error = error.__context__
+    return None
 
 
 def is_disk_full(error: BaseException | None) -> bool:

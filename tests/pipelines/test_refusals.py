@@ -1,5 +1,6 @@
 """What commands refuse, with which exit code and words; none of it changes what the pipeline left."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -14,6 +15,16 @@ def elsewhere(project, tmp_path):
     """Return the option that keeps results in a folder of the test's own, which starts as a copy of the pipeline's."""
     shutil.copytree(project.folder / RESULTS, tmp_path / "simple_cnn")
     return f"paths.results={tmp_path}"
+
+
+@pytest.fixture
+def poor(elsewhere):
+    """Return ``elsewhere``, where the figures are lower: the pipeline's model may be too good to fail a policy."""
+    path = Path(elsewhere.partition("=")[2]) / "simple_cnn" / "evaluation_metrics.json"
+    evaluation = json.loads(path.read_text())
+    evaluation["accuracy"]["value"] = evaluation["per_class"][0]["sensitivity"]["value"] = 0.5
+    path.write_text(json.dumps(evaluation))
+    return elsewhere
 
 
 def test_a_version_is_registered_once(project):
@@ -35,11 +46,11 @@ def test_a_version_is_semantic(project, version):
     assert project.versions() == before
 
 
-def test_a_failed_gate_names_every_rule(project, elsewhere):
+def test_a_failed_gate_names_every_rule(project, poor):
     """`validate` under a policy that is not met ends with 3; every rule that failed is named with both figures."""
     options = ("--model", "simple_cnn", "--dataset-path", DATASET)
-    outcome = project.call("validate", *options, "--policy", "strict.yaml", "--set", elsewhere)
-    results = Path(elsewhere.partition("=")[2])
+    outcome = project.call("validate", *options, "--policy", "strict.yaml", "--set", poor)
+    results = Path(poor.partition("=")[2])
     verdict = project.json(results / "simple_cnn" / "medical_validation.json")
     failed = [rule["message"] for rule in verdict["outcomes"] if not rule["passed"]]
     assert outcome.code == 3
@@ -49,19 +60,19 @@ def test_a_failed_gate_names_every_rule(project, elsewhere):
     assert f"{len(failed)} of {len(verdict['outcomes'])} rules are not met" in outcome.err
 
 
-def test_a_failed_verdict_stands_in_mlflow(project, elsewhere):
+def test_a_failed_verdict_stands_in_mlflow(project, poor):
     """The run of a failed validation is FAILED, says so in a tag, and holds the verdict."""
-    project.call("validate", *ON_MODEL, "--policy", "strict.yaml", "--set", elsewhere)
+    project.call("validate", *ON_MODEL, "--policy", "strict.yaml", "--set", poor)
     run = project.runs("validate", verdict="failed")[0]
     assert run.info.status == "FAILED"
     assert [entry.path for entry in project.client.list_artifacts(run.info.run_id, "validation")]
 
 
-def test_what_failed_is_not_registered(project, elsewhere):
+def test_what_failed_is_not_registered(project, poor):
     """After a failed verdict `register` ends with 3, names the rules, and registers nothing."""
-    project.call("validate", *ON_MODEL, "--policy", "strict.yaml", "--set", elsewhere)
+    project.call("validate", *ON_MODEL, "--policy", "strict.yaml", "--set", poor)
     before = project.versions()
-    outcome = project.call("register", *ON_MODEL, "--set", elsewhere)
+    outcome = project.call("register", *ON_MODEL, "--set", poor)
     assert outcome.code == 3
     assert "below the required 1.000" in outcome.err
     assert project.versions() == before

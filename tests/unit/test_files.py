@@ -193,3 +193,18 @@ def test_project_root(tmp_path, monkeypatch):
     assert files.project_root() == tmp_path / "a" / "b"
     (tmp_path / "MLproject").touch()
     assert files.project_root() == tmp_path
+
+
+def test_an_exit_during_a_write_stays_an_exit(tmp_path):
+    """A signal that ends the process while torch writes is not replaced by torch's own error."""
+
+    def write(file):
+        try:
+            raise SystemExit(143)
+        finally:
+            raise RuntimeError("unexpected pos 64 vs 0")
+
+    with pytest.raises(SystemExit) as caught:
+        atomic_write(tmp_path / "file", write)
+    assert caught.value.code == 143
+    assert list(tmp_path.iterdir()) == []
