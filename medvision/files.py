@@ -56,7 +56,7 @@ def atomic_write(path: Path, write: Callable[[BinaryIO], object]) -> None:
 
 
 def _interruption(error: BaseException | None) -> BaseException | None:
-    """Return the Ctrl-C or the exit that stands behind an error: torch, interrupted in a write, raises one of its own."""
+    """Return the exit or Ctrl-C behind an error: torch, interrupted in a write, raises an error of its own."""
     while error is not None:
         if isinstance(error, (SystemExit, KeyboardInterrupt)):
             return error

@@ -19,7 +19,6 @@ from medvision.files import atomic_write, fingerprint, is_disk_full, locked, rea
 WRITER = """
 import sys
 from pathlib import Path
-from medvision.files import atomic_write
 value = int(sys.argv[2])
 print("ready", flush=True)
 while True:
