@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from medvision.data.manifest import Manifest
-from medvision.data.split import DROPPED, Leak, Split, count_classes, find_leaks
+from medvision.data.split import DROPPED, Leak, Split, count_classes, find_conflicting, find_leaks
 from medvision.records import SPLITS, Audit, Finding
 
 AUDIT_FILE = "audit.json"
@@ -125,8 +125,7 @@ def _repeated(manifest: Manifest) -> Finding:
 
 
 def _conflicting(manifest: Manifest) -> Finding:
-    labels = manifest.rows.groupby("pixel_hash").label.transform("nunique")
-    conflicting = np.flatnonzero(labels > 1)
+    conflicting = np.flatnonzero(find_conflicting(manifest))
     return Finding(
         name="conflicting_labels",
         severity="warning",

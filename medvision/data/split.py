@@ -64,7 +64,7 @@ def make_split(manifest: Manifest, config: DatasetConfig) -> Split:
     if leaks and config.on_leak == "regroup":
         given = np.full(len(given), "", dtype=object)
     sides = np.where(given == "", "train", given)
-    sides[_conflicting(manifest) & np.isin(sides, ["train", "val"])] = DROPPED
+    sides[find_conflicting(manifest) & np.isin(sides, ["train", "val"])] = DROPPED
     sides = _drop_leaking(sides, manifest.rows.group.to_numpy())
     sides = _carve_missing(sides, manifest, config)
     _check_classes(sides, manifest)
@@ -91,7 +91,8 @@ def save_split(split: Split, manifest: Manifest, folder: Path) -> None:
     atomic_write(folder / "split.parquet", lambda file: table.to_parquet(file, index=False))
 
 
-def _conflicting(manifest: Manifest) -> np.ndarray:
+def find_conflicting(manifest: Manifest) -> np.ndarray:
+    """Tell of each row whether the same pixels stand under another label too."""
     labels = manifest.rows.groupby("pixel_hash").label.transform("nunique")
     return (labels > 1).to_numpy()
 

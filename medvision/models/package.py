@@ -17,7 +17,7 @@ from torch import Tensor
 
 import medvision
 from medvision.errors import CheckpointCorrupt, DataInvalid, MedvisionError
-from medvision.files import atomic_write, read_json, write_json
+from medvision.files import atomic_write, read_json, sync_directory, write_json
 from medvision.models.catalog import Architecture
 from medvision.models.network import Network, build_network
 from medvision.records import PackageInfo, as_dict, load_record, record_fingerprint
@@ -164,7 +164,7 @@ def _replace(folder: Path, new: Path) -> None:
     if folder.exists():
         os.rename(folder, old)
     os.rename(new, folder)
-    _sync(folder.parent)
+    sync_directory(folder.parent)
     shutil.rmtree(old, ignore_errors=True)
 
 
@@ -172,11 +172,3 @@ def _present(folder: Path) -> Path:
     """Return where the package is: a save that was killed between its renames has left the old one beside."""
     old = _beside(folder, "old")
     return old if old.is_dir() and not folder.exists() else folder
-
-
-def _sync(directory: Path) -> None:
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
