@@ -33,7 +33,7 @@ from medvision.data.manifest import load_or_build_manifest
 from medvision.data.normalization import compute_normalization
 from medvision.data.split import make_split
 from medvision.data.transforms import Augmentation
-from medvision.evaluation.scoring import score
+from medvision.evaluation.scoring import place, score
 from medvision.models.catalog import Architecture, find
 from medvision.models.network import Network, build_network
 from medvision.models.optimizers import build_optimizer
@@ -184,7 +184,7 @@ def _fit(bench: Bench, data: LabelledImages, name: str) -> Network:
 
 
 def _test_accuracy(bench: Bench, network: Network) -> float:
-    y_score = score(network, bench.data.images[bench.test], batch_size=64, device="cpu")
+    y_score = score(place(network, "cpu"), bench.data.images[bench.test], batch_size=64)
     return float((y_score.argmax(axis=1) == bench.data.labels[bench.test]).mean())
 
 
@@ -232,7 +232,7 @@ class Baseline:
 
     def val_accuracy(self) -> float:
         """Run the network on val."""
-        y_score = score(self._network, self._data.images[self._data.val], batch_size=64, device="cpu")
+        y_score = score(place(self._network, "cpu"), self._data.images[self._data.val], batch_size=64)
         return float((y_score.argmax(axis=1) == self._data.labels[self._data.val]).mean())
 
     def _batches(self, epoch: int) -> Iterator[np.ndarray]:

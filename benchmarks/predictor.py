@@ -63,7 +63,7 @@ def _measure(package: Path, batch: int, seconds: float) -> Measurement:
         {
             "plain": lambda: _run(plain, contiguous),
             "channels_last": lambda: _run(last, tensor),
-            "ours": lambda: score(predictor._network, squares, batch_size=batch, device=torch.device("cpu")),
+            "ours": lambda: score(predictor._network, squares, batch_size=batch),
         },
         seconds,
     )

@@ -51,7 +51,7 @@ def run_evaluate(config: Config, recorder: Recorder, dataset: SplitDataset) -> E
     from medvision.data.cache import open_cache
     from medvision.evaluation.metrics import evaluate_predictions
     from medvision.evaluation.predictions import save_predictions
-    from medvision.evaluation.scoring import score
+    from medvision.evaluation.scoring import place, score
     from medvision.files import sha256_file
     from medvision.models.devices import choose_device
     from medvision.models.package import load_package, package_digest
@@ -69,7 +69,8 @@ def run_evaluate(config: Config, recorder: Recorder, dataset: SplitDataset) -> E
         workers=config.performance.workers,
     )
     y_true = rows.label.to_numpy()
-    y_score = score(network, images[np.asarray(rows.index)], batch_size=64, device=choose_device(config.performance))
+    placed = place(network, choose_device(config.performance))
+    y_score = score(placed, images[np.asarray(rows.index)], batch_size=64)
     predictions = results_dir(config) / PREDICTIONS_FILE
     save_predictions(predictions, rows.image_id, rows.patient_key, y_true, y_score, info.classes)
     evaluation = evaluate_predictions(

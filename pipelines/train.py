@@ -169,12 +169,12 @@ def _draw_graph(network: Network, data: LabelledImages, config: Config, recorder
 
 def _score_package(package: Path, data: LabelledImages, config: Config) -> float:
     """Score val once more with the package as it lies on disk, and return its accuracy."""
-    from medvision.evaluation.scoring import score
+    from medvision.evaluation.scoring import place, score
     from medvision.models.devices import choose_device
     from medvision.models.package import load_package
 
     _, network = load_package(package)
-    y_score = score(network, data.images[data.val], batch_size=64, device=choose_device(config.performance))
+    y_score = score(place(network, choose_device(config.performance)), data.images[data.val], batch_size=64)
     return float((y_score.argmax(axis=1) == data.labels[data.val]).mean())
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from medvision.data.decode import DATASET_FORMATS, decode_image, fit_to_square
-from medvision.evaluation.scoring import score
+from medvision.evaluation.scoring import place, score
 from medvision.models.package import load_package
 
 
@@ -27,8 +27,8 @@ class Predictor:
     """A model package, ready to answer."""
 
     def __init__(self, package: Path, *, device: torch.device | None = None, batch_size: int = 32) -> None:
-        self.info, self._network = load_package(package)
-        self._device = device or torch.device("cpu")
+        self.info, network = load_package(package)
+        self._network = place(network, device or torch.device("cpu"))
         self._batch_size = batch_size
 
     def predict(
@@ -40,7 +40,7 @@ class Predictor:
             fit_to_square(decode_image(source, formats), preprocessing.image_size, preprocessing.channels)
             for source in sources
         ]
-        y_score = score(self._network, np.stack(squares), batch_size=self._batch_size, device=self._device)
+        y_score = score(self._network, np.stack(squares), batch_size=self._batch_size)
         return [self._answer(row) for row in y_score]
 
     def _answer(self, row: np.ndarray) -> Prediction:

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from medvision.errors import DataInvalid
-from medvision.evaluation.scoring import score
+from medvision.evaluation.scoring import place, score
 
 
 class Tiny(nn.Module):
@@ -36,7 +36,7 @@ def images():
 
 def test_scores_are_the_softmax_of_the_logits(network, images):
     """Scores are float32 probabilities of the network in evaluation mode, in the order of the images."""
-    y_score = score(network, images, batch_size=4, device="cpu")
+    y_score = score(place(network, "cpu"), images, batch_size=4)
     network.eval()
     with torch.no_grad():
         expected = network(torch.tensor(images).permute(0, 3, 1, 2)).softmax(1).numpy()
@@ -47,7 +47,7 @@ def test_scores_are_the_softmax_of_the_logits(network, images):
 
 def test_batch_size_changes_nothing(network, images):
     """The scores of an image do not depend on what it is batched with."""
-    one, all_ = (score(network, images, batch_size=size, device="cpu") for size in (1, 64))
+    one, all_ = (score(place(network, "cpu"), images, batch_size=size) for size in (1, 64))
     np.testing.assert_allclose(one, all_, rtol=1e-5)
 
 
@@ -57,11 +57,11 @@ def test_read_only_memory_map(network, images, tmp_path):
     np.save(tmp_path / "images.npy", images)
     mapped = np.load(tmp_path / "images.npy", mmap_mode="r")
     np.testing.assert_array_equal(
-        score(network, mapped, batch_size=4, device="cpu"), score(network, images, batch_size=4, device="cpu")
+        score(place(network, "cpu"), mapped, batch_size=4), score(place(network, "cpu"), images, batch_size=4)
     )
 
 
 def test_no_images(network, images):
     """An empty split is an error that says so."""
     with pytest.raises(DataInvalid, match="at least one image"):
-        score(network, images[:0], batch_size=4, device="cpu")
+        score(place(network, "cpu"), images[:0], batch_size=4)
