@@ -245,9 +245,14 @@ class SignalsAt(LineRecorder):
 def test_ctrl_c_is_a_keyboard_interrupt(tmp_path):
     """Ctrl-C in a training comes through as KeyboardInterrupt, not as Lightning's exit code 1."""
     recorder = SignalsAt(tmp_path / "metrics.jsonl", epoch=1, number=signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt):
-        train(tmp_path, "full", recorder=recorder)
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    # Where the tests run in the background, the shell has had Ctrl-C ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            train(tmp_path, "full", recorder=recorder)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_sigterm_ends_a_training_as_the_command_wants(tmp_path):
