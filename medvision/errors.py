@@ -32,6 +32,10 @@ class GateFailed(MedvisionError):
     http_status = 403
 
 
+class VerdictUntrusted(GateFailed):
+    """A verdict is not signed by a trusted key, was changed, or is about something else than what is at hand."""
+
+
 class VersionConflict(MedvisionError):
     """A semantic version of a registered model was asked for a second time."""
 
@@ -58,6 +62,21 @@ class SplitLeakage(DataInvalid):
 
 class FingerprintMismatch(DataInvalid):
     """A record was made from other data, another split or another model than the one at hand."""
+
+
+class TestSetChanged(FingerprintMismatch):
+    """The test set is not the one that was locked at its first use."""
+
+
+class LedgerBroken(DataInvalid):
+    """The ledger of a test set was edited, shortened or reordered."""
+
+
+class OperatingPointUnattainable(DataInvalid):
+    """Val has too few cases for any threshold to show what was asked for.
+
+    An error of the data and not of the gate: where every case is called, any model at all finds every one of them.
+    """
 
 
 class NonFiniteLoss(MedvisionError, FloatingPointError):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 from medvision.errors import DataInvalid
 from medvision.files import fingerprint, read_json, write_json
@@ -72,49 +72,239 @@ class Preprocessing:
 
 
 @dataclass(frozen=True)
-class PackageInfo:
-    """All that a prediction needs beside the weights, and where the weights come from."""
+class Figure:
+    """A figure with its two-sided 95 % confidence interval.
 
-    name: str
-    dataset: str
-    architecture: dict[str, Any]
-    classes: tuple[str, ...]
-    preprocessing: Preprocessing
-    weights_sha256: str
-    manifest_fingerprint: str
-    split_fingerprint: str
-    run_key: str
-    best_epoch: int
-    best_val_accuracy: float
-    medvision_version: str
+    ``bound`` is its one-sided 95 % bound on the side that harms: the lower one, or, of an error such as ECE, the upper
+    one. A figure that is not defined, as the PPV of a class that was never predicted, has None in all of them.
+    ``successes`` of ``n`` cases, where it is a proportion.
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
+    bound: float | None
+    n: int
+    method: str
+    successes: int | None = None
 
 
 @dataclass(frozen=True)
-class Proportion:
-    """A proportion with its 95 % confidence interval."""
+class OperatingPoint:
+    """The threshold from which on a class is called, chosen on val and frozen before the test split is looked at.
 
-    value: float
-    successes: int
-    n: int
-    low: float
-    high: float
-    method: str
+    A case is called when its score is at least ``threshold``. ``sensitivity`` and ``specificity`` are those on val; the
+    bound of the sensitivity, in which patients count alike, reaches ``target_sensitivity``.
+    """
+
+    class_name: str
+    threshold: float
+    target_sensitivity: float
+    sensitivity: Figure
+    specificity: Figure
+
+
+@dataclass(frozen=True)
+class Conformal:
+    """Thresholds of class-conditional prediction sets, fitted on val (split LAC; Sadinle et al., JASA 2019).
+
+    A class is in a case's set when its score is at least the class's threshold; 0 where val has too few cases of the
+    class for the coverage: it is in every set then. ``n_calibration``: val patients, or cases if patients are unknown.
+    """
+
+    coverage: float
+    thresholds: tuple[float, ...]
+    n_calibration: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class OperatingPointFigures:
+    """What an operating point that was frozen on val does on the test split.
+
+    ``ppv`` and ``npv`` are those at ``prevalence``, the share of the class where the model will be used, and not at its
+    share of the test split.
+    """
+
+    class_name: str
+    threshold: float
+    sensitivity: Figure
+    specificity: Figure
+    prevalence: float
+    ppv: Figure
+    npv: Figure
+
+
+@dataclass(frozen=True)
+class ConformalFigures:
+    """What prediction sets do on the test split; each figure counts images.
+
+    ``per_class``: the share of each class whose set holds it. ``empty``, ``single`` and ``several``: the share of the
+    sets of no class, of one, and of more.
+    """
+
+    coverage: float
+    per_class: tuple[Figure, ...]
+    mean_set_size: float
+    empty: Figure
+    single: Figure
+    several: Figure
+
+
+@dataclass(frozen=True)
+class ReliabilityBin:
+    """Cases of like score: the mean of their scores, and the share of them that is what the score speaks for."""
+
+    mean_score: float
+    observed: Figure
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """The bins of the reliability diagram by rising score, of the predicted class and of each class."""
+
+    top_label: tuple[ReliabilityBin, ...]
+    per_class: tuple[tuple[ReliabilityBin, ...], ...]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What comes of answering only where the highest score is at least ``threshold``.
+
+    ``coverage`` is the share of cases answered, ``accuracy`` that of the answered ones: 1 - the selective risk.
+    """
+
+    threshold: float
+    coverage: Figure
+    accuracy: Figure
+
+
+@dataclass(frozen=True)
+class Abstention:
+    """What comes of answering only where the prediction set holds one class: of all cases, and of each true class.
+
+    ``accuracy`` is that of the answered cases.
+    """
+
+    abstained: Figure
+    accuracy: Figure
+    abstained_per_class: tuple[Figure, ...]
+    accuracy_per_class: tuple[Figure, ...]
+
+
+@dataclass(frozen=True)
+class DecisionCurve:
+    """Net benefit of calling a class from each threshold probability on, with a 95 % band (Vickers and Elkin 2006).
+
+    In true positives per case. ``treat_all`` is that of calling every case; that of calling none is 0 throughout.
+    """
+
+    class_name: str
+    thresholds: tuple[float, ...]
+    net_benefit: tuple[float, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    treat_all: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Member:
+    """One network of a model package: what it is, how its input is made, and how it was trained.
+
+    Its probabilities are the softmax of its logits over ``temperature``.
+    """
+
+    model: str
+    architecture: dict[str, Any]
+    preprocessing: Preprocessing
+    temperature: float
+    run_key: str
+    best_epoch: int
+    best_val_accuracy: float
+
+
+@dataclass(frozen=True)
+class Combination:
+    """How the probabilities of the members become those of the package.
+
+    ``rule``: soft (mean, by ``weights`` of the members), hard (share of the votes, by ``weights``), or stacking
+    (multinomial logistic regression on the members' log probabilities, ``coefficients`` (k, members * k)). Those are
+    sharpened by ``temperature`` at last. A package of one network is a soft vote of one.
+    """
+
+    rule: Literal["soft", "hard", "stacking"] = "soft"
+    weights: tuple[float, ...] = (1.0,)
+    coefficients: tuple[tuple[float, ...], ...] = ()
+    intercepts: tuple[float, ...] = ()
+    temperature: float = 1.0
+
+
+@dataclass(frozen=True)
+class PackageInfo:
+    """All that a prediction needs beside the weights, and where the weights come from.
+
+    What was fitted on val stands in ``combination``, ``operating_points`` and ``conformal``. ``run_key`` is the run
+    that made the package.
+    """
+
+    name: str
+    dataset: str
+    classes: tuple[str, ...]
+    members: tuple[Member, ...]
+    combination: Combination
+    operating_points: tuple[OperatingPoint, ...]
+    conformal: Conformal | None
+    manifest_fingerprint: str
+    split_fingerprint: str
+    run_key: str
+    weights_sha256: str = ""
+    medvision_version: str = ""
+
+
+@dataclass(frozen=True)
+class OverallFigures:
+    """The figures of all classes together; AUROC and AUPRC are one-vs-rest, of two classes those of the second."""
+
+    accuracy: Figure
+    balanced_accuracy: Figure
+    macro_f1: Figure
+    weighted_f1: Figure
+    auroc: Figure
+    auprc: Figure
+    ece: Figure
+    classwise_ece: Figure
+    brier: Figure
+    nll: Figure
 
 
 @dataclass(frozen=True)
 class ClassFigures:
-    """The figures of one class against all others; ``auroc`` is None where a class has no case or no counter-case."""
+    """The figures of one class against all others; ``n`` cases of ``n_patients`` patients (None: unknown)."""
 
     name: str
     n: int
-    sensitivity: Proportion
-    specificity: Proportion
-    auroc: float | None
+    n_patients: int | None
+    sensitivity: Figure
+    specificity: Figure
+    ppv: Figure
+    npv: Figure
+    f1: Figure
+    auroc: Figure
+    auprc: Figure
+    calibration_slope: Figure
+    calibration_intercept: Figure
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How intervals are computed: replicates of the bootstrap, and the seed that makes them the same each time."""
+
+    replicates: int = 2000
+    seed: int = 42
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The figures of one model package on one test split."""
+    """The figures of one model package on one test split; the same predictions and plan give the same record."""
 
     model: str
     dataset: str
@@ -124,35 +314,231 @@ class Evaluation:
     classes: tuple[str, ...]
     n: int
     n_patients: int | None
-    accuracy: Proportion
-    balanced_accuracy: float
-    auroc: float | None
+    plan: Plan
+    overall: OverallFigures
     per_class: tuple[ClassFigures, ...]
     confusion: tuple[tuple[int, ...], ...]
 
 
 @dataclass(frozen=True)
+class Diversity:
+    """How two members of an ensemble differ: Q statistic (None: undefined), disagreement, and both wrong."""
+
+    a: str
+    b: str
+    q_statistic: float | None
+    disagreement: float
+    double_fault: float
+
+
+@dataclass(frozen=True)
+class PairComparison:
+    """Differences of two models, a less b, on the same cases; p values by figure or test, raw and after Holm."""
+
+    a: str
+    b: str
+    differences: dict[str, Figure]
+    p_values: dict[str, float]
+    adjusted_p_values: dict[str, float]
+
+
+@dataclass(frozen=True)
+class FoldFigures:
+    """One fold of a cross-validation: its images, its best epoch, and its figures on the images it was tested on."""
+
+    n_train: int
+    n_val: int
+    n_test: int
+    best_epoch: int
+    accuracy: float
+    balanced_accuracy: float
+    auroc: float
+
+
+@dataclass(frozen=True)
+class CrossValidation:
+    """The folds, mean and standard deviation of their figures, and the figures of all tested images together."""
+
+    folds: tuple[FoldFigures, ...]
+    means: dict[str, float]
+    deviations: dict[str, float]
+    pooled: Evaluation
+
+
+@dataclass(frozen=True)
+class Subgroup:
+    """The figures of the images of one value of a column, and how much they differ from those of all others.
+
+    ``state``: assessed, or insufficient evidence, where there are too few patients.
+    """
+
+    column: str
+    value: str
+    n: int
+    n_patients: int | None
+    state: Literal["assessed", "insufficient evidence"]
+    overall: OverallFigures | None
+    per_class: tuple[ClassFigures, ...]
+    gaps: dict[str, Figure]
+
+
+@dataclass(frozen=True)
+class Corrupted:
+    """How figures fall under one kind and severity of corruption; a fall is positive where the figure got worse."""
+
+    kind: str
+    severity: int
+    values: dict[str, float]
+    falls: dict[str, Figure]
+
+
+@dataclass(frozen=True)
+class Robustness:
+    """Figures on a sample of ``n`` test images as they are, and under each corruption."""
+
+    n: int
+    plain: dict[str, float]
+    corrupted: tuple[Corrupted, ...]
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Milliseconds from one uint8 image to its probabilities: percentiles of ``n`` answers."""
+
+    p50_ms: float
+    p95_ms: float
+    p99_ms: float
+    n: int
+
+
+@dataclass(frozen=True)
+class Speed:
+    """How fast a package answers on named hardware; throughput and peak memory are those at the best batch."""
+
+    latency: Latency
+    batch_size: int
+    throughput_images_s: float
+    peak_memory_bytes: int
+    size_bytes: int
+    n_parameters: int
+    hardware: str
+
+
+State = Literal["passed", "failed", "insufficient_evidence"]
+Grade = Literal["excellent", "good", "needs improvement"]
+
+
+@dataclass(frozen=True)
+class QuickTest:
+    """What a quick look at the test split says."""
+
+    model: str
+    package_digest: str
+    accuracy: Figure
+    confusion: tuple[tuple[int, ...], ...]
+    looks: int
+
+
+@dataclass(frozen=True)
+class Details:
+    """What an evaluation tells beside its figures; what was not asked for, or does not apply, is None or empty.
+
+    ``uncalibrated``: ECE, Brier and NLL of the scores before the package's temperature. ``aurc`` is the area under the
+    risk-coverage curve, ``excess_aurc`` what it has over that of the best order. ``looks``: how often this test set has
+    been used.
+    """
+
+    package_digest: str
+    predictions_sha256: str
+    looks: int
+    uncalibrated: dict[str, float]
+    operating_points: tuple[OperatingPointFigures, ...]
+    conformal: ConformalFigures | None
+    abstention: Abstention | None
+    selections: tuple[Selection, ...]
+    aurc: float
+    excess_aurc: float
+    subgroups: tuple[Subgroup, ...] = ()
+    diversity: tuple[Diversity, ...] = ()
+    robustness: Robustness | None = None
+    cross_validation: CrossValidation | None = None
+    speed: Speed | None = None
+
+
+@dataclass(frozen=True)
+class ComparedModel:
+    """One of the models of a comparison."""
+
+    name: str
+    evaluation: Evaluation
+    speed: Speed
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Models on the same cases, the best balanced accuracy first, and every pair of them."""
+
+    models: tuple[ComparedModel, ...]
+    pairs: tuple[PairComparison, ...]
+
+
+@dataclass(frozen=True)
 class RuleOutcome:
-    """One rule of the policy, held against one figure."""
+    """One rule, held against what was found: with its 95 % interval, the reason, and what would mend it.
+
+    ``required``, ``found``, ``low`` and ``high`` are None where the rule is not about a number, or nothing was found.
+    """
 
     rule: str
-    required: float
+    state: State
+    required: float | None
     found: float | None
-    passed: bool
+    low: float | None
+    high: float | None
     message: str
+    remedy: str
+
+    @property
+    def passed(self) -> bool:
+        """Tell whether the rule is met."""
+        return self.state == "passed"
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether a model package may be registered, with every reason."""
+    """Whether a model package meets a policy, with every reason; the record that is signed.
+
+    It names all that it was made from, so that it is told from one of another package, test set, policy or table of
+    predictions. ``figures`` are the key ones. ``looks`` is how often steps had opened the test set, for ``models_seen``
+    packages; ``ledger_head`` is the entry of its ledger at that time. ``champion_digest`` is the package that it was
+    compared with, if any.
+    """
 
     model: str
-    passed: bool
+    dataset: str
+    state: State
+    grade: Grade
+    policy: str
     package_digest: str
     split_fingerprint: str
+    test_fingerprint: str
     policy_fingerprint: str
     evaluation_fingerprint: str
+    predictions_sha256: str
+    champion_digest: str | None
+    n: int
+    n_patients: int | None
+    figures: dict[str, float | None]
+    looks: int
+    models_seen: int
+    ledger_head: str
+    made_at: str
     outcomes: tuple[RuleOutcome, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Tell whether every rule is met."""
+        return self.state == "passed"
 
 
 class Recorder(Protocol):
@@ -169,6 +555,22 @@ class Recorder(Protocol):
 
     def artifact(self, path: Path, folder: str = "") -> None:
         """Record a file, or a folder of files, as it is now."""
+
+
+class Silence:
+    """A recorder that keeps nothing: for what is trained beside the run that counts."""
+
+    def params(self, values: dict[str, Any]) -> None:
+        """Keep nothing."""
+
+    def tags(self, values: dict[str, Any]) -> None:
+        """Keep nothing."""
+
+    def metrics(self, values: dict[str, float], step: int) -> None:
+        """Keep nothing."""
+
+    def artifact(self, path: Path, folder: str = "") -> None:
+        """Keep nothing."""
 
 
 def as_dict(record: Any) -> dict[str, Any]:

@@ -1,63 +1,80 @@
-"""From predictions to an Evaluation: each figure of classification, with its interval where it is a proportion."""
+"""From predictions to an Evaluation: every figure of classification, with its interval and its bound."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from medvision.errors import DataInvalid
-from medvision.evaluation.intervals import wilson
-from medvision.records import ClassFigures, Evaluation
+from medvision.evaluation.bootstrap import point_values, replicate
+from medvision.evaluation.figures import ERRORS, OVERALL
+from medvision.evaluation.intervals import (
+    MAX_UNDEFINED,
+    auroc_interval,
+    bootstrap_limits,
+    certain,
+    proportion,
+    undefined,
+)
+from medvision.evaluation.predictions import Predictions
+from medvision.evaluation.recalibration import calibration_intercept, calibration_slope
+from medvision.records import ClassFigures, Evaluation, Figure, OverallFigures, Plan
 
 # Probabilities are float32 sums over classes; half precision on a GPU costs three digits.
 SUM_TOLERANCE = 1e-3
+_NO_VARIATION = "no interval: no variation"
 
 
 def evaluate_predictions(
+    predictions: Predictions,
     *,
-    y_true: np.ndarray,
-    y_score: np.ndarray,
-    classes: Sequence[str],
     model: str,
     dataset: str,
     package_digest: str,
     split_fingerprint: str,
     predictions_sha256: str,
-    n_patients: int | None,
+    plan: Plan,
 ) -> Evaluation:
-    """Compute every figure of one model package on one test split.
+    """Compute every figure of one model package on one test split; the same input gives the same record.
 
     Parameters
     ----------
-    y_true: (n,) class indices; every class has a case.
-    y_score: (n, k) probabilities in [0, 1], rows sum to 1. The prediction is the class of the highest one.
-    classes: k names, at least two. AUROC is the macro mean of one-vs-rest; of two classes, that of the second.
-    n_patients: None where patients are unknown.
+    predictions: y_true (n,) class indices, every class has a case; y_score (n, k) probabilities in [0, 1] of at least
+        two classes, rows sum to 1. The prediction is the class of the highest one.
+
+    Where patients are known every interval counts them. Where they are not, images are taken for independent:
+    proportions have Wilson's interval, AUROC has DeLong's, and the rest is bootstrapped by image.
 
     Raises
     ------
     DataInvalid: shapes, labels or scores are not as above.
     """
-    y_true, y_score = check_predictions(y_true, y_score, classes)
-    confusion = confusion_matrix(y_true, y_score.argmax(axis=1), len(classes))
-    per_class = tuple(_class_figures(c, name, confusion, y_true, y_score) for c, name in enumerate(classes))
-    aurocs = [figures.auroc for figures in per_class if figures.auroc is not None]
+    y_true, y_score = check_predictions(predictions.y_true, predictions.y_score, predictions.classes)
+    predictions = replace(predictions, y_true=y_true, y_score=y_score)
+    overall, per_class = describe(predictions, plan)
+    confusion, groups = confusion_matrix(y_true, predictions.y_pred, len(predictions.classes)), predictions.groups
     return Evaluation(
         model=model,
         dataset=dataset,
         package_digest=package_digest,
         split_fingerprint=split_fingerprint,
         predictions_sha256=predictions_sha256,
-        classes=tuple(classes),
+        classes=predictions.classes,
         n=len(y_true),
-        n_patients=n_patients,
-        accuracy=wilson(int(np.trace(confusion)), len(y_true)),
-        balanced_accuracy=float(np.mean([figures.sensitivity.value for figures in per_class])),
-        auroc=aurocs[1] if len(classes) == 2 else float(np.mean(aurocs)),
+        n_patients=None if groups is None else int(groups.max()) + 1,
+        plan=plan,
+        overall=overall,
         per_class=per_class,
         confusion=tuple(tuple(row) for row in confusion.tolist()),
     )
+
+
+def describe(predictions: Predictions, plan: Plan) -> tuple[OverallFigures, tuple[ClassFigures, ...]]:
+    """Return every figure of checked predictions; those of a class without a case are not defined."""
+    study = _study(predictions, plan)
+    return _overall_figures(study), tuple(_class_figures(study, c) for c in range(len(predictions.classes)))
 
 
 def check_predictions(y_true: np.ndarray, y_score: np.ndarray, classes: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -111,16 +128,86 @@ def _check_labels(y_true: np.ndarray, classes: Sequence[str]) -> np.ndarray:
     return y_true.astype(np.int64)
 
 
-def _class_figures(c: int, name: str, confusion: np.ndarray, y_true: np.ndarray, y_score: np.ndarray) -> ClassFigures:
-    from sklearn.metrics import roc_auc_score
+@dataclass(frozen=True)
+class _Study:
+    """Predictions with the values of all figures and their replicates, by name."""
 
-    n, positives = int(confusion.sum()), int(confusion[c].sum())
-    hits = int(confusion[c, c])
-    false_alarms = int(confusion[:, c].sum()) - hits
+    predictions: Predictions
+    groups: np.ndarray | None
+    values: dict[str, float]
+    draws: dict[str, np.ndarray]
+
+
+def _study(predictions: Predictions, plan: Plan) -> _Study:
+    names, draws = replicate(predictions, plan)
+    by_name = dict(zip(names, draws.T, strict=True))
+    return _Study(predictions, predictions.groups, point_values(predictions), by_name)
+
+
+def _overall_figures(study: _Study) -> OverallFigures:
+    y_true, y_score, classes = study.predictions.y_true, study.predictions.y_score, study.predictions.classes
+    pairs = min(_independent_pairs(y_true == c, study.groups) for c in range(len(classes)))
+    figures = {name: _bootstrapped(study, name, pairs) for name in OVERALL}
+    figures["accuracy"] = _share(study, "accuracy", study.predictions.y_pred == y_true, np.full(len(y_true), True))
+    if study.groups is None and len(classes) == 2:
+        figures["auroc"] = auroc_interval(y_true == 1, y_score[:, 1])
+    return OverallFigures(**{name: _settled(figure) for name, figure in figures.items()})
+
+
+def _class_figures(study: _Study, c: int) -> ClassFigures:
+    name, groups = study.predictions.classes[c], study.groups
+    is_case, called = study.predictions.y_true == c, study.predictions.y_pred == c
+    score = study.predictions.y_score[:, c]
+    pairs = _independent_pairs(is_case, groups)
+    figures = {
+        "sensitivity": _share(study, f"sensitivity.{name}", called, is_case),
+        "specificity": _share(study, f"specificity.{name}", ~called, ~is_case),
+        "ppv": _share(study, f"ppv.{name}", is_case, called),
+        "npv": _share(study, f"npv.{name}", ~is_case, ~called),
+        "f1": _bootstrapped(study, f"f1.{name}", pairs),
+        "auroc": auroc_interval(is_case, score) if groups is None else _bootstrapped(study, f"auroc.{name}", pairs),
+        "auprc": _bootstrapped(study, f"auprc.{name}", pairs),
+        "calibration_slope": calibration_slope(is_case, score, groups),
+        "calibration_intercept": calibration_intercept(is_case, score, groups),
+    }
     return ClassFigures(
         name=name,
-        n=positives,
-        sensitivity=wilson(hits, positives),
-        specificity=wilson(n - positives - false_alarms, n - positives),
-        auroc=float(roc_auc_score(y_true == c, y_score[:, c])),
+        n=int(is_case.sum()),
+        n_patients=None if groups is None else len(np.unique(groups[is_case])),
+        **{figure: _settled(found) for figure, found in figures.items()},
     )
+
+
+def _share(study: _Study, name: str, right: np.ndarray, among: np.ndarray) -> Figure:
+    """Return the share of ``right`` among the images where ``among``."""
+    return proportion(right[among], None if study.groups is None else study.groups[among], study.draws[name])
+
+
+def _bootstrapped(study: _Study, name: str, pairs: int) -> Figure:
+    n, value, draws = len(study.predictions.y_true), study.values[name], study.draws[name]
+    unit, is_error = "image" if study.groups is None else "patient", name in ERRORS
+    if np.isnan(draws).mean() > MAX_UNDEFINED:
+        return undefined("not defined in more than 10 % of the replicates", n)
+    is_loss = name in ("brier", "nll")
+    limits = bootstrap_limits(draws, value, pairs, is_loss=is_loss)
+    if limits is not None:
+        bound = limits.upper if is_error else limits.lower
+        return Figure(value, limits.low, limits.high, bound, n, f"{unit} bootstrap, {len(draws)} replicates")
+    return Figure(value, None, None, None, n, _NO_VARIATION) if is_loss else certain(value, pairs, n, is_error)
+
+
+def _settled(figure: Figure) -> Figure:
+    """Round to 10 digits, so that the last ones of another processor make no other record; counted shares are exact."""
+    value, *limits = (
+        None if each is None else float(f"{each:.10g}")
+        for each in (figure.value, figure.low, figure.high, figure.bound)
+    )
+    low, high, bound = limits
+    return replace(figure, value=value if figure.successes is None else figure.value, low=low, high=high, bound=bound)
+
+
+def _independent_pairs(is_case: np.ndarray, groups: np.ndarray | None) -> int:
+    """Return how many pairs of a case and a counter-case can be formed of different patients, or images."""
+    units = np.arange(len(is_case)) if groups is None else groups
+    cases, others = np.unique(units[is_case]), np.unique(units[~is_case])
+    return min(len(cases), len(others), (int(units.max()) + 1) // 2)

@@ -2,28 +2,39 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
+from dataclasses import fields
 
-from medvision.records import Evaluation, Proportion
+from medvision.evaluation.figures import ERRORS
+from medvision.records import Evaluation, Figure, OverallFigures
+
+# A line that is longer wraps in a terminal and in a mail.
+_WIDTH = 120
+_LONGEST = 20
+_LABELS = {
+    "macro_f1": "macro F1", "weighted_f1": "weighted F1", "auroc": "AUROC", "auprc": "AUPRC", "ece": "ECE",
+    "classwise_ece": "class-wise ECE", "brier": "Brier", "nll": "NLL", "ppv": "PPV", "npv": "NPV", "f1": "F1",
+}  # fmt: skip
+_PROPORTIONS = ("sensitivity", "specificity", "ppv", "npv")
+# Below it the spread of a bootstrap is that of a handful of patients.
+_FEW = 20
 
 
 def render_text(evaluation: Evaluation) -> str:
     """Return the report as aligned plain text, with the method of the intervals and what they leave out."""
     blocks = [
         _heading(evaluation),
-        _table(("", "value", "95 % interval", "correct"), _overall(evaluation)),
-        "Per class, each against all others\n\n" + _table(_CLASS_HEADER, _per_class(evaluation)),
-        "Confusion matrix (rows: truth, columns: prediction)\n\n"
-        + _table(("", *evaluation.classes), _confusion(evaluation)),
+        table(("", "value", "95 % interval", "95 % bound", "correct", "method"), _overall(evaluation), left=1),
+        "Per class, each against all others: value (95 % interval) and one-sided 95 % bound",
+        *(_classtable(evaluation, pair) for pair in (("sensitivity", "specificity"), ("ppv", "npv"))),
+        *(_classtable(evaluation, figures) for figures in (("auroc", "auprc"), ("f1",))),
+        _classtable(evaluation, ("calibration_slope", "calibration_intercept")),
+        render_confusion(evaluation.classes, evaluation.confusion),
         _method(evaluation),
         _origin(evaluation),
     ]
     return "\n\n".join(blocks) + "\n"
-
-
-_CLASS_HEADER = (
-    "class", "n", "sensitivity", "95 % interval", "found", "specificity", "95 % interval", "ruled out", "AUROC",
-)  # fmt: skip
 
 
 def _heading(evaluation: Evaluation) -> str:
@@ -33,42 +44,78 @@ def _heading(evaluation: Evaluation) -> str:
 
 
 def _overall(evaluation: Evaluation) -> list[Sequence[str]]:
-    auroc = f"AUROC of {evaluation.classes[1]}" if len(evaluation.classes) == 2 else "AUROC, macro one-vs-rest"
-    return [
-        ("accuracy", *_proportion(evaluation.accuracy)),
-        ("balanced accuracy", f"{evaluation.balanced_accuracy:.3f}", "", ""),
-        (auroc, _number(evaluation.auroc), "", ""),
-    ]
-
-
-def _per_class(evaluation: Evaluation) -> list[Sequence[str]]:
-    return [
-        (
-            figures.name,
-            str(figures.n),
-            *_proportion(figures.sensitivity),
-            *_proportion(figures.specificity),
-            _number(figures.auroc),
+    rows: list[Sequence[str]] = []
+    for field in fields(OverallFigures):
+        figure: Figure = getattr(evaluation.overall, field.name)
+        bound = _bound(figure, is_error=field.name in ERRORS)
+        rows.append(
+            (_label(field.name), _number(figure.value), _interval(figure), bound, _count(figure), figure.method)
         )
-        for figures in evaluation.per_class
-    ]
+    return rows
 
 
-def _confusion(evaluation: Evaluation) -> list[Sequence[str]]:
-    return [(name, *map(str, row)) for name, row in zip(evaluation.classes, evaluation.confusion, strict=True)]
+def _classtable(evaluation: Evaluation, names: Sequence[str]) -> str:
+    header, with_counts = ["class"], "f1" in names
+    header += ["images", "patients"] if with_counts else []
+    for name in names:
+        header += [_label(name), "bound", *(["cases"] if name in _PROPORTIONS else [])]
+    rows = []
+    for figures in evaluation.per_class:
+        row = [_shortened(figures.name, _LONGEST)]
+        row += [str(figures.n), "-" if figures.n_patients is None else str(figures.n_patients)] if with_counts else []
+        for name in names:
+            figure: Figure = getattr(figures, name)
+            interval = f" ({_interval(figure)})" if figure.low is not None else ""
+            row += [f"{_number(figure.value)}{interval}", _bound(figure, is_error=name == "calibration_intercept")]
+            row += [_count(figure)] if name in _PROPORTIONS else []
+        rows.append(row)
+    return table(header, rows)
+
+
+def render_confusion(classes: Sequence[str], confusion: Sequence[Sequence[int]]) -> str:
+    """Return a confusion matrix as text."""
+    longest = max(4, (_WIDTH - _LONGEST) // len(classes) - 2)
+    header = ("", *(_shortened(name, longest) for name in classes))
+    rows = [(_shortened(name, _LONGEST), *map(str, row)) for name, row in zip(classes, confusion, strict=True)]
+    return "Confusion matrix (rows: truth, columns: prediction)\n\n" + table(header, rows)
 
 
 def _method(evaluation: Evaluation) -> str:
-    text = "Intervals: Wilson score, two-sided 95 % (Wilson 1927)."
-    if evaluation.n_patients is None:
-        return text + "\nPatients are unknown: where several images are of one patient, the true intervals are wider."
-    if evaluation.n_patients < evaluation.n:
-        return text + "\nThey count images. Images of one patient resemble each other: the true intervals are wider."
-    return text
+    plan = evaluation.plan
+    counted = _BY_IMAGE if evaluation.n_patients is None else _BY_PATIENT
+    texts = counted.format(replicates=plan.replicates, seed=plan.seed), _LIMITS
+    return "\n".join([*(textwrap.fill(text, _WIDTH - 10) for text in texts), *_warnings(evaluation)])
+
+
+_BY_IMAGE = """\
+Intervals count images, since patients are unknown: where several images are of one patient, the true intervals are \
+wider. Proportions: Wilson, with Clopper-Pearson's one-sided bound; AUROC of a class: DeLong on the logit; other \
+figures: the spread of {replicates} bootstrap draws of images, stratified by the true class, seed {seed}."""
+_BY_PATIENT = """\
+Intervals count patients, from the spread of {replicates} bootstrap draws of patients with all of their images, \
+stratified by the patient's most frequent true class, seed {seed}; of proportions with fewer than 5 patients in error, \
+Wilson on the patients. One-sided bounds of proportions: Clopper-Pearson on the number of cases that the images are \
+worth given their patients, at most what the same patients would show if all were right."""
+_LIMITS = """\
+Bootstrap limits: Student's t on the logit, of Brier and NLL on the logarithm; where draws cannot vary, as of a \
+faultless model, Wilson and Clopper-Pearson on the pairs of a case and a counter-case that can be formed. Calibration \
+slope and intercept: Wald by the sandwich. AUROC and AUPRC are one-vs-rest, overall their mean, of two classes those \
+of the second. ECE is biased upwards in small samples. PPV and NPV are those at the prevalence of this test split. No \
+interval tells of other scanners, sites or populations, nor of errors in the reference standard."""
+
+
+def _warnings(evaluation: Evaluation) -> list[str]:
+    found = [(c.name, c.n if c.n_patients is None else c.n_patients) for c in evaluation.per_class]
+    unit = "images" if evaluation.n_patients is None else "patients"
+    return [
+        f"Only {n} {unit} with {_shortened(name, 60)}: its intervals are rough."
+        for name, n in found
+        if n < _FEW
+    ]  # fmt: skip
 
 
 def _origin(evaluation: Evaluation) -> str:
-    return _table(
+    return table(
         ("made from", "fingerprint"),
         [
             ("model package", evaluation.package_digest),
@@ -79,22 +126,39 @@ def _origin(evaluation: Evaluation) -> str:
     )
 
 
-def _proportion(figure: Proportion) -> tuple[str, str, str]:
-    return f"{figure.value:.3f}", f"{figure.low:.3f} - {figure.high:.3f}", f"{figure.successes} of {figure.n}"
+def _label(name: str) -> str:
+    return _LABELS.get(name, name.replace("_", " "))
+
+
+def _shortened(name: str, longest: int) -> str:
+    return name if len(name) <= longest else f"{name[: longest - 1]}…"
 
 
 def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
+    # An intercept that nothing holds is in the thousands.
+    return "-" if value is None else f"{value:.3f}" if abs(value) < 100 else f"{value:.2g}"
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
-    """Align columns: the first ``left`` of them to the left, figures to the right."""
+def _interval(figure: Figure) -> str:
+    return "-" if figure.low is None else f"{_number(figure.low)} to {_number(figure.high)}"
+
+
+def _bound(figure: Figure, *, is_error: bool) -> str:
+    return "-" if figure.bound is None else f"{'<=' if is_error else '>='} {_number(figure.bound)}"
+
+
+def _count(figure: Figure) -> str:
+    return "" if figure.successes is None else f"{figure.successes} of {figure.n}"
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
+    """Return a table as text: the first ``left`` columns to the left, figures to the right, texts after them left."""
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     rules = ["-" * width for width in widths]
     lines = []
     for row in (header, rules, *rows):
         cells = [
-            cell.ljust(width) if place < left else cell.rjust(width)
+            cell.ljust(width) if place < left or header[place] == "method" else cell.rjust(width)
             for place, (cell, width) in enumerate(zip(row, widths, strict=True))
         ]
         lines.append("  ".join(cells).rstrip())

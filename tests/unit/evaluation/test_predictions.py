@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from medvision.errors import DataInvalid
-from medvision.evaluation.predictions import load_predictions, save_predictions
+from medvision.evaluation.predictions import Predictions, load_predictions, save_predictions
 
 CLASSES = ("glioma", "meningioma", "pituitary")
 
@@ -14,7 +14,10 @@ CLASSES = ("glioma", "meningioma", "pituitary")
 def path(tmp_path, predictions):
     y_true, y_score = predictions(n=20)
     keys = [None if i == 3 else f"patient{i // 2}" for i in range(20)]
-    save_predictions(tmp_path / "predictions.parquet", [f"image{i}" for i in range(20)], keys, y_true, y_score, CLASSES)
+    table = Predictions(
+        tuple(f"image{i}" for i in range(20)), tuple(keys), y_true, y_score, CLASSES, "digest", "test set"
+    )
+    save_predictions(tmp_path / "predictions.parquet", table)
     return tmp_path / "predictions.parquet"
 
 
@@ -26,6 +29,7 @@ def test_round_trip(path, predictions):
     np.testing.assert_array_equal(loaded.y_score, y_score)
     np.testing.assert_array_equal(loaded.y_pred, y_score.argmax(axis=1))
     assert loaded.classes == CLASSES
+    assert (loaded.package_digest, loaded.test_fingerprint) == ("digest", "test set")
     assert loaded.image_ids[:2] == ("image0", "image1")
     assert loaded.patient_keys[2:4] == ("patient1", None)
 
@@ -42,12 +46,27 @@ def test_evaluation_from_disk_is_the_same(path, predictions, evaluate):
     assert evaluate(loaded.y_true, loaded.y_score) == evaluate(*predictions(n=20))
 
 
+@pytest.mark.parametrize(
+    ("keys", "groups"),
+    [
+        (["b", "a", "b"], [0, 1, 0]),
+        (["b", None, "b", None, "a"], [0, 1, 0, 2, 3]),
+        (["1", None, "1"], [0, 1, 0]),
+        ([None, None], None),
+    ],
+    ids=["known", "some known", "a key like a number", "unknown"],
+)
+def test_groups(keys, groups):
+    """Images of one patient share a code; an unknown patient is one of its own, unless all are unknown."""
+    n = len(keys)
+    table = Predictions(("image",) * n, tuple(keys), np.zeros(n, int), np.ones((n, 1)), ("a",))
+    assert (None if table.groups is None else table.groups.tolist()) == groups
+
+
 def test_same_predictions_give_the_same_bytes(path, tmp_path):
     """A table saved twice has one hash."""
     loaded = load_predictions(path)
-    save_predictions(
-        tmp_path / "again.parquet", loaded.image_ids, loaded.patient_keys, loaded.y_true, loaded.y_score, loaded.classes
-    )
+    save_predictions(tmp_path / "again.parquet", loaded)
     assert (tmp_path / "again.parquet").read_bytes() == path.read_bytes()
 
 
