@@ -1,0 +1,74 @@
+"""Prediction sets that hold the true class with a stated probability, for each class (split conformal prediction)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from medvision.errors import DataInvalid
+from medvision.evaluation.intervals import proportion
+from medvision.records import Conformal, ConformalFigures
+
+
+def fit_conformal(y_true: np.ndarray, y_score: np.ndarray, groups: np.ndarray | None, coverage: float) -> Conformal:
+    """Return each class's threshold, so that a new case's set holds its true class with probability ``coverage``.
+
+    Split LAC within each class (Sadinle, Lei and Wasserman, JASA 2019; Vovk 2012). With patients the promise is made
+    for a random image of a new patient: each image has the weight 1 / (images of its patient in the class), and the new
+    patient's own weight stands at the side of what has not been seen (hierarchical conformal prediction; Lee, Barber
+    and Willett 2023). A class with fewer than ``1 / (1 - coverage) - 1`` val patients has the threshold 0.
+
+    Parameters
+    ----------
+    y_true: class indices (n,). y_score: probabilities (n, k).
+    groups: patient of each image (n,), None where unknown: every image counts for a patient then.
+    coverage: in (0, 1).
+
+    Raises
+    ------
+    DataInvalid: a coverage outside (0, 1).
+    """
+    if not 0 < coverage < 1:
+        raise DataInvalid(
+            f"Expected a coverage between 0 and 1, found {coverage}. Set evaluation.coverage to 0.9, say."
+        )
+    patients = np.arange(len(y_true)) if groups is None else groups
+    fitted = [_fit_class(y_score[y_true == c, c], patients[y_true == c], coverage) for c in range(y_score.shape[1])]
+    return Conformal(coverage, tuple(threshold for threshold, _ in fitted), tuple(n for _, n in fitted))
+
+
+def prediction_sets(y_score: np.ndarray, conformal: Conformal) -> np.ndarray:
+    """Return which classes are in each case's set, bool (n, k), for probabilities (n, k)."""
+    return y_score >= np.array(conformal.thresholds)
+
+
+def conformal_figures(
+    conformal: Conformal, y_true: np.ndarray, y_score: np.ndarray, groups: np.ndarray | None
+) -> ConformalFigures:
+    """Return what the prediction sets do on test: coverage of each class, and how large the sets are.
+
+    ``y_true`` (n,), ``y_score`` (n, k), ``groups`` (n,) or None; n >= 1.
+    """
+    sets = prediction_sets(y_score, conformal)
+    sizes = sets.sum(axis=1)
+    return ConformalFigures(
+        coverage=conformal.coverage,
+        per_class=tuple(
+            proportion(sets[y_true == c, c], None if groups is None else groups[y_true == c])
+            for c in range(sets.shape[1])
+        ),
+        mean_set_size=float(sizes.mean()),
+        empty=proportion(sizes == 0, groups),
+        single=proportion(sizes == 1, groups),
+        several=proportion(sizes > 1, groups),
+    )
+
+
+def _fit_class(score: np.ndarray, patients: np.ndarray, coverage: float) -> tuple[float, int]:
+    _, codes, images = np.unique(patients, return_inverse=True, return_counts=True)
+    order = np.argsort(score)
+    # Weight of the scores below each one, and of the new patient; in units of one patient.
+    weights = 1 / images[codes[order]]
+    below = np.cumsum(weights) - weights + 1
+    # Sums of thirds and tenths are off in the last digits.
+    allowed = below <= (1 - coverage) * (len(images) + 1) + 1e-9
+    return float(score[order][allowed].max(initial=0.0)), len(images)
