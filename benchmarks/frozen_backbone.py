@@ -33,11 +33,11 @@ from medvision.data.manifest import load_or_build_manifest
 from medvision.data.normalization import compute_normalization
 from medvision.data.split import make_split
 from medvision.data.transforms import Augmentation
-from medvision.evaluation.scoring import place, score
+from medvision.evaluation.scoring import compute_logits, place
 from medvision.models.catalog import Architecture, find
 from medvision.models.network import Network, build_network
 from medvision.models.optimizers import build_optimizer
-from medvision.records import Normalization
+from medvision.records import Normalization, Silence
 from medvision.training.classifier import class_weights, warmup_cosine
 from medvision.training.fit import LabelledImages, choose_embedding_precision, fit, resolve_recipe
 
@@ -92,18 +92,6 @@ class Bench:
             for rows, n in ((self.data.train, n_train), (self.data.val, n_val))
         )
         return dataclasses.replace(self.data, train=train, val=val)
-
-
-class _Silent:
-    """Records nothing."""
-
-    def params(self, values: dict[str, Any]) -> None: ...
-
-    def tags(self, values: dict[str, Any]) -> None: ...
-
-    def metrics(self, values: dict[str, float], step: int) -> None: ...
-
-    def artifact(self, path: Path, folder: str = "") -> None: ...
 
 
 def _prepare(path: Path, weights: Path, epochs: int, folder: Path) -> Bench:
@@ -179,13 +167,13 @@ def _compare_accuracy(bench: Bench, arguments: Any) -> tuple[Measurement, str]:
 
 def _fit(bench: Bench, data: LabelledImages, name: str) -> Network:
     network = bench.build()
-    fit(network, data, bench.config, recorder=_Silent(), folder=bench.folder / name)
+    fit(network, data, bench.config, recorder=Silence(), folder=bench.folder / name)
     return network
 
 
 def _test_accuracy(bench: Bench, network: Network) -> float:
-    y_score = score(place(network, "cpu"), bench.data.images[bench.test], batch_size=64)
-    return float((y_score.argmax(axis=1) == bench.data.labels[bench.test]).mean())
+    logits = compute_logits(place(network, "cpu"), bench.data.images[bench.test], batch_size=64)
+    return float((logits.argmax(axis=1) == bench.data.labels[bench.test]).mean())
 
 
 class Baseline:
@@ -232,8 +220,8 @@ class Baseline:
 
     def val_accuracy(self) -> float:
         """Run the network on val."""
-        y_score = score(place(self._network, "cpu"), self._data.images[self._data.val], batch_size=64)
-        return float((y_score.argmax(axis=1) == self._data.labels[self._data.val]).mean())
+        logits = compute_logits(place(self._network, "cpu"), self._data.images[self._data.val], batch_size=64)
+        return float((logits.argmax(axis=1) == self._data.labels[self._data.val]).mean())
 
     def _batches(self, epoch: int) -> Iterator[np.ndarray]:
         order = np.random.default_rng([self._training.seed, epoch]).permutation(self._data.train)

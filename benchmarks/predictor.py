@@ -18,10 +18,10 @@ import numpy as np
 import torch
 from _table import Measurement, report
 
-from medvision.evaluation.scoring import score
+from medvision.evaluation.scoring import score_package
 from medvision.models.catalog import find
 from medvision.models.network import build_network
-from medvision.models.package import load_package, save_package
+from medvision.models.package import describe, load_package, save_package
 from medvision.serving.predictor import Predictor
 
 BUDGET = 0.9
@@ -46,16 +46,15 @@ def _pack(package: Path, model: str) -> None:
     architecture = find(model).architecture(n_classes=len(CLASSES), channels=3)
     network = build_network(architecture, mean=(0.4,) * 3, std=(0.2,) * 3, pretrained=False)
     lineage = dict.fromkeys(("manifest_fingerprint", "split_fingerprint", "run_key"), "benchmark")
-    save_package(
-        package, network, name="b", dataset="b", classes=CLASSES, best_epoch=0, best_val_accuracy=0.0, **lineage
-    )
+    info = describe(network, name="b", dataset="b", classes=CLASSES, best_epoch=0, best_val_accuracy=0.0, **lineage)
+    save_package(package, info, [network])
 
 
 def _measure(package: Path, batch: int, seconds: float) -> Measurement:
     predictor = Predictor(package, batch_size=batch)
-    info, plain = load_package(package)
-    last = load_package(package)[1].to(memory_format=torch.channels_last)
-    size = info.preprocessing.image_size
+    info, (plain,) = load_package(package)
+    last = load_package(package)[1][0].to(memory_format=torch.channels_last)
+    size = info.members[0].preprocessing.image_size
     squares = np.random.default_rng(42).integers(0, 256, (batch, size, size, 3), dtype=np.uint8)
     tensor = torch.from_numpy(squares).permute(0, 3, 1, 2)
     contiguous = tensor.contiguous()
@@ -63,7 +62,7 @@ def _measure(package: Path, batch: int, seconds: float) -> Measurement:
         {
             "plain": lambda: _run(plain, contiguous),
             "channels_last": lambda: _run(last, tensor),
-            "ours": lambda: score(predictor._network, squares, batch_size=batch),
+            "ours": lambda: score_package(info, predictor._networks, lambda _: squares, batch_size=batch),
         },
         seconds,
     )

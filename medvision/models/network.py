@@ -18,7 +18,7 @@ from medvision.models.catalog import OWN, Architecture
 from medvision.models.heads import build_head
 from medvision.models.hub import create_from_hub
 from medvision.models.simple_cnn import SimpleCNN
-from medvision.models.weights import load_backbone_weights
+from medvision.models.weights import find_weights, load_backbone_weights
 from medvision.records import Preprocessing
 
 
@@ -71,7 +71,7 @@ def build_network(
     ----------
     mean, std: of each channel over the train split, in [0, 1].
     pretrained: True for the weights of timm's hub (a model of medvision's own has none and starts from scratch),
-        a file for its backbone weights, False for random ones.
+        a file for its backbone weights, or a folder that has one of its name, False for random ones.
 
     Raises
     ------
@@ -119,8 +119,10 @@ def _create_backbone(architecture: Architecture, pretrained: bool | Path) -> nn.
         if pretrained is True:
             return create_from_hub(name, **options)
         backbone = timm.create_model(name, pretrained=False, **options)
-    if isinstance(pretrained, Path):
-        load_backbone_weights(backbone, pretrained, model=architecture.model)
+    # A folder of weights has none of medvision's own models, which start from scratch.
+    if isinstance(pretrained, Path) and not (name == OWN and pretrained.is_dir()):
+        file = find_weights(pretrained, architecture.model, name)
+        load_backbone_weights(backbone, file, model=architecture.model)
     return backbone
 
 

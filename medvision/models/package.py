@@ -4,9 +4,11 @@ It is written whole or not at all, and loaded only if it is what was written. No
 writes a package at a time.
 """
 
+import dataclasses
 import hashlib
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import safetensors.torch
@@ -17,17 +19,16 @@ from torch import Tensor
 
 import medvision
 from medvision.errors import CheckpointCorrupt, DataInvalid, MedvisionError
-from medvision.files import atomic_write, read_json, sync_directory, write_json
+from medvision.files import atomic_write, fingerprint, read_json, sync_directory, write_json
 from medvision.models.catalog import Architecture
 from medvision.models.network import Network, build_network
-from medvision.records import PackageInfo, as_dict, load_record, record_fingerprint
+from medvision.records import Combination, Member, PackageInfo, as_dict, load_record, record_fingerprint
 
 WEIGHTS = "weights.safetensors"
 INFO = "package.json"
 
 
-def save_package(
-    folder: Path,
+def describe(
     network: Network,
     *,
     name: str,
@@ -39,30 +40,47 @@ def save_package(
     best_epoch: int,
     best_val_accuracy: float,
 ) -> PackageInfo:
-    """Write a network as a package; one that is already there stays until the new one is whole.
+    """Return what there is to say of a package of one network, before anything is fitted on val."""
+    member = Member(
+        model=network.architecture.model,
+        architecture=as_dict(network.architecture),
+        preprocessing=network.preprocessing,
+        temperature=1.0,
+        run_key=run_key,
+        best_epoch=best_epoch,
+        best_val_accuracy=best_val_accuracy,
+    )
+    return PackageInfo(
+        name=name,
+        dataset=dataset,
+        classes=tuple(classes),
+        members=(member,),
+        combination=Combination(),
+        operating_points=(),
+        conformal=None,
+        manifest_fingerprint=manifest_fingerprint,
+        split_fingerprint=split_fingerprint,
+        run_key=run_key,
+    )
 
-    Raises DataInvalid if there is not one class a logit; DiskFull, with the old package intact.
+
+def save_package(folder: Path, info: PackageInfo, networks: Sequence[Network]) -> PackageInfo:
+    """Write networks, one a member, as a package; one that is already there stays until the new one is whole.
+
+    Returns ``info`` with the hash of the weights. Raises DataInvalid if there is not one class a logit; DiskFull, with
+    the old package intact.
     """
-    if len(classes) != network.architecture.n_classes:
-        raise DataInvalid(f"Expected {network.architecture.n_classes} classes, one a logit; found {len(classes)}.")
+    for network in networks:
+        if len(info.classes) != network.architecture.n_classes:
+            raise DataInvalid(
+                f"Expected {network.architecture.n_classes} classes, one a logit; found {len(info.classes)}."
+            )
     new = _fresh_folder(folder)
     try:
-        weights = safetensors.torch.save(_tensors(network))
+        weights = safetensors.torch.save(_tensors(networks))
         atomic_write(new / WEIGHTS, lambda file: file.write(weights))
-        info = PackageInfo(
-            name=name,
-            dataset=dataset,
-            architecture=as_dict(network.architecture),
-            classes=tuple(classes),
-            preprocessing=network.preprocessing,
-            weights_sha256=hashlib.sha256(weights).hexdigest(),
-            manifest_fingerprint=manifest_fingerprint,
-            split_fingerprint=split_fingerprint,
-            run_key=run_key,
-            best_epoch=best_epoch,
-            best_val_accuracy=best_val_accuracy,
-            medvision_version=medvision.__version__,
-        )
+        digest = hashlib.sha256(weights).hexdigest()
+        info = dataclasses.replace(info, weights_sha256=digest, medvision_version=medvision.__version__)
         write_json(new / INFO, {**as_dict(info), "fingerprint": record_fingerprint(info)})
         _replace(folder, new)
     finally:
@@ -70,8 +88,8 @@ def save_package(
     return info
 
 
-def load_package(folder: Path) -> tuple[PackageInfo, Network]:
-    """Return what a package holds; the network is on the CPU and in evaluation mode.
+def load_package(folder: Path) -> tuple[PackageInfo, tuple[Network, ...]]:
+    """Return what a package holds; the networks, one a member, are on the CPU and in evaluation mode.
 
     Raises CheckpointCorrupt: a file is missing, damaged, a link, or not one of a package's.
     """
@@ -83,41 +101,61 @@ def load_package(folder: Path) -> tuple[PackageInfo, Network]:
     if found != info.weights_sha256:
         raise _corrupt(folder, f"expected {WEIGHTS} with SHA-256 {info.weights_sha256}, found {found}")
     try:
-        architecture = TypeAdapter(Architecture).validate_python(info.architecture)
-        mean, std = info.preprocessing.mean, info.preprocessing.std
-        with torch.random.fork_rng(devices=[]):  # the random weights that are replaced at once cost the caller no draw
-            network = build_network(architecture, mean=mean, std=std, pretrained=False)
-        network.load_state_dict(safetensors.torch.load(weights))
+        tensors = safetensors.torch.load(weights)
+        networks = tuple(_build(member, number, tensors) for number, member in enumerate(info.members))
     except (ValidationError, MedvisionError, RuntimeError, SafetensorError) as error:
         # Whole, but of another version of timm or medvision.
         raise _corrupt(
             folder, f"made by medvision {info.medvision_version}, it does not fit this one ({error})"
         ) from None
-    return info, network.eval()
+    return info, networks
+
+
+def load_info(folder: Path) -> PackageInfo:
+    """Return what package.json says; CheckpointCorrupt as load_package, except that the weights are not read."""
+    folder = _present(folder)
+    _check_files(folder)
+    return _read_info(folder)
 
 
 def package_digest(folder: Path) -> str:
     """Return the fingerprint of a package: of what package.json says, which includes the hash of the weights.
 
-    Raises CheckpointCorrupt as load_package does, except that the weights are not read.
+    Raises CheckpointCorrupt as load_info does.
     """
-    folder = _present(folder)
-    _check_files(folder)
-    return record_fingerprint(_read_info(folder))
+    return record_fingerprint(load_info(folder))
 
 
-def _tensors(network: Network) -> dict[str, Tensor]:
+def _build(member: Member, number: int, tensors: dict[str, Tensor]) -> Network:
+    architecture = TypeAdapter(Architecture).validate_python(member.architecture)
+    mean, std = member.preprocessing.mean, member.preprocessing.std
+    with torch.random.fork_rng(devices=[]):  # the random weights that are replaced at once cost the caller no draw
+        network = build_network(architecture, mean=mean, std=std, pretrained=False)
+    prefix = f"{number}."
+    network.load_state_dict(
+        {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+    )
+    return network.eval()
+
+
+def _tensors(networks: Sequence[Network]) -> dict[str, Tensor]:
     # safetensors takes neither a GPU's tensors as they are nor those in channels_last.
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    return {
+        f"{number}.{name}": tensor.detach().cpu().contiguous()
+        for number, network in enumerate(networks)
+        for name, tensor in network.state_dict().items()
+    }
 
 
 def _read_info(folder: Path) -> PackageInfo:
     try:
         info = load_record(PackageInfo, folder / INFO)
-        expected = read_json(folder / INFO)["fingerprint"]
+        written = read_json(folder / INFO)
+        expected = written.pop("fingerprint")
     except (DataInvalid, KeyError) as error:
         raise _corrupt(folder, f"expected a whole {INFO}, found: {error}") from None
-    found = record_fingerprint(info)
+    # Of what is written, not of what was understood: an unknown key would be passed over.
+    found = fingerprint(written)
     if found != expected:
         raise _corrupt(folder, f"expected {INFO} with fingerprint {expected}, found {found}")
     return info

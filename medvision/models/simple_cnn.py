@@ -1,6 +1,6 @@
 """A small convolutional backbone that is trained from scratch, for images of 16 pixels and more.
 
-It has the few attributes of a timm backbone that weights and freezing ask for.
+It has the few attributes of a timm backbone that weights, freezing and heat maps ask for.
 """
 
 from typing import Any
@@ -22,9 +22,17 @@ class SimpleCNN(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Return the embeddings (B, 256) of images (B, channels, H, W)."""
+        return self.forward_head(self.forward_features(images))
+
+    def forward_features(self, images: torch.Tensor) -> torch.Tensor:
+        """Return the maps of the last stage, (B, 256, H / 8, W / 8), as timm's models do."""
         features = self.stages[0](images)
         for stage in self.stages[1:]:
             features = stage(nn.functional.max_pool2d(features, 2))
+        return features
+
+    def forward_head(self, features: torch.Tensor) -> torch.Tensor:
+        """Return the embeddings of what ``forward_features`` gives."""
         return features.mean(dim=(2, 3))
 
     def group_matcher(self, coarse: bool = False) -> dict[str, str]:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from medvision.errors import WeightsUnavailable
 
+_SUFFIXES = {".pth", ".pt", ".safetensors"}
 _WRAPPERS = ("state_dict", "model_state_dict")
 _N_NAMED = 3
 
@@ -36,6 +37,29 @@ def load_backbone_weights(backbone: nn.Module, path: Path, *, model: str) -> Non
     tensors = _fit(tensors, backbone)
     _refuse(_compare_shapes(tensors, expected), path, model)
     backbone.load_state_dict({**expected, **{name: tensors[name] for name in tensors if name in expected}})
+
+
+def find_weights(path: Path, *names: str) -> Path:
+    """Return the weights file that ``path`` is, or that is named after a model in the folder that it is.
+
+    ``names`` are what the model is called, best first: NAME.pth is found, as is NAME_imagenet.safetensors. Raises
+    WeightsUnavailable if the folder has no such file.
+    """
+    if not path.is_dir():
+        return path
+    files = sorted(file for file in path.iterdir() if file.suffix in _SUFFIXES and file.is_file())
+    for name in names:
+        found = [file for file in files if file.stem == name]
+        # resnet50_gn is another model than resnet50, and resnet50_imagenet its weights.
+        for suffix in ("_imagenet", "_", "-", "."):
+            found += [file for file in files if file.stem.startswith(f"{name}{suffix}")]
+        if found:
+            return found[0]
+    present = ", ".join(file.name for file in files) or "no weights at all"
+    raise WeightsUnavailable(
+        f"{path} holds no weights of {names[0]}: expected {names[-1]}.pth or .safetensors, found {present}. "
+        "Put them there, give --pretrained a file, or false."
+    )
 
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:

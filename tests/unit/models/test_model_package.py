@@ -9,7 +9,7 @@ import torch
 from medvision.errors import CheckpointCorrupt, DataInvalid, DiskFull
 from medvision.files import sha256_file
 from medvision.models import package
-from medvision.models.package import load_package, package_digest, save_package
+from medvision.models.package import describe, load_package, package_digest, save_package
 from medvision.records import PackageInfo, load_record, record_fingerprint
 
 FIELDS = {
@@ -24,10 +24,15 @@ FIELDS = {
 }
 
 
+def save(folder, network, **changed):
+    """Save a network with FIELDS, some of them changed."""
+    return save_package(folder, describe(network, **{**FIELDS, **changed}), [network])
+
+
 @pytest.fixture
 def folder(build, tmp_path):
     """A package as it was saved."""
-    save_package(tmp_path / "package", build(), **FIELDS)
+    save(tmp_path / "package", build())
     return tmp_path / "package"
 
 
@@ -36,11 +41,11 @@ def folder(build, tmp_path):
 def test_a_package_gives_the_same_logits(name, channels, build, images, tmp_path):
     """What is loaded answers bit for bit as what was saved."""
     network, batch = build(name, channels=channels, head="medical").eval(), images(channels=channels)
-    info = save_package(tmp_path / "package", network, **FIELDS)
+    info = save(tmp_path / "package", network)
     loaded_info, loaded = load_package(tmp_path / "package")
     assert loaded_info == info
-    assert not loaded.training
-    assert torch.equal(loaded(batch), network(batch))
+    assert not loaded[0].training
+    assert torch.equal(loaded[0](batch), network(batch))
 
 
 def test_a_package_holds_two_files_and_no_pickle(folder):
@@ -52,25 +57,26 @@ def test_a_package_holds_two_files_and_no_pickle(folder):
 def test_a_package_says_all_that_a_prediction_needs(folder):
     """Architecture, classes, preprocessing and lineage come back as they were."""
     info = load_record(PackageInfo, folder / "package.json")
-    assert {key: getattr(info, key) for key in FIELDS} == FIELDS
-    assert info.architecture["timm_name"] == "own"
-    assert (info.preprocessing.image_size, info.preprocessing.mean) == (32, (0.4, 0.4, 0.4))
+    (member,) = info.members
+    assert {key: getattr(info if hasattr(info, key) else member, key) for key in FIELDS} == FIELDS
+    assert member.architecture["timm_name"] == "own"
+    assert (member.preprocessing.image_size, member.preprocessing.mean) == (32, (0.4, 0.4, 0.4))
     assert info.weights_sha256 == sha256_file(folder / "weights.safetensors")
 
 
 def test_a_network_in_channels_last_is_saved(build, images, tmp_path):
     """The memory layout of a training does not reach its package."""
     network = build("resnet18").eval().to(memory_format=torch.channels_last)
-    save_package(tmp_path / "package", network, **FIELDS)
+    save(tmp_path / "package", network)
     batch = images()
-    torch.testing.assert_close(load_package(tmp_path / "package")[1](batch), network(batch), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(load_package(tmp_path / "package")[1][0](batch), network(batch), rtol=1e-4, atol=1e-4)
 
 
 def test_equal_weights_have_equal_hashes(build, tmp_path):
     """The hash of the weights says nothing of the run that made them."""
     network = build()
-    first = save_package(tmp_path / "first", network, **FIELDS)
-    second = save_package(tmp_path / "second", network, **{**FIELDS, "run_key": "run-2"})
+    first = save(tmp_path / "first", network)
+    second = save(tmp_path / "second", network, run_key="run-2")
     assert first.weights_sha256 == second.weights_sha256
     assert package_digest(tmp_path / "first") != package_digest(tmp_path / "second")
 
@@ -155,13 +161,13 @@ def test_no_package_is_refused(make, tmp_path):
 def test_a_class_without_a_logit_is_refused(build, tmp_path):
     """A package whose classes do not fit its network is never written."""
     with pytest.raises(DataInvalid, match="Expected 3 classes"):
-        save_package(tmp_path / "package", build(), **{**FIELDS, "classes": ("a", "b")})
+        save(tmp_path / "package", build(), classes=("a", "b"))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_new_package_replaces_the_old(build, folder):
     """The last save is what is loaded, and nothing of the first is left."""
-    save_package(folder, build(), **{**FIELDS, "run_key": "run-2"})
+    save(folder, build(), run_key="run-2")
     assert load_package(folder)[0].run_key == "run-2"
     assert [path.name for path in folder.parent.iterdir()] == ["package"]
 
@@ -174,7 +180,7 @@ def test_a_full_disk_leaves_the_old_package(build, folder, monkeypatch):
 
     monkeypatch.setattr(package, "write_json", full)
     with pytest.raises(DiskFull):
-        save_package(folder, build(), **{**FIELDS, "run_key": "run-2"})
+        save(folder, build(), run_key="run-2")
     assert load_package(folder)[0].run_key == "run-1"
     assert [path.name for path in folder.parent.iterdir()] == ["package"]
 
@@ -185,7 +191,7 @@ import os, shutil, signal, sys
 from pathlib import Path
 from medvision.models.catalog import Architecture
 from medvision.models.network import build_network
-from medvision.models.package import load_package, save_package
+from medvision.models.package import describe, load_package, save_package
 
 original, folder = Path(sys.argv[1]), Path(sys.argv[2]) / "package"
 fields = {fields!r}
@@ -205,7 +211,7 @@ def save_until(last_step):
     if child:
         return os.WIFSIGNALED(os.waitpid(child, 0)[1])
     sys.addaudithook(count)
-    save_package(folder, network, **dict(fields, run_key="run-2"))
+    save_package(folder, describe(network, **dict(fields, run_key="run-2")), [network])
     os._exit(0)
 
 for step in range(1, 1000):
@@ -215,7 +221,7 @@ for step in range(1, 1000):
     print(load_package(folder)[0].run_key)
     if not killed:
         break
-    save_package(folder, network, **dict(fields, run_key="run-3"))
+    save_package(folder, describe(network, **dict(fields, run_key="run-3")), [network])
     assert load_package(folder)[0].run_key == "run-3"
     assert os.listdir(folder.parent) == ["package"], os.listdir(folder.parent)
 """
