@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -17,6 +18,20 @@ from medvision.files import fingerprint, is_disk_full, locked
 
 # Raised whenever decode_image or fit_to_square would give other pixels.
 _VERSION = 1
+
+
+@dataclass(frozen=True)
+class ImageRows:
+    """Some rows of a cache, in their own order; a slice is read when it is asked for."""
+
+    images: np.ndarray
+    rows: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, part: slice) -> np.ndarray:
+        return self.images[self.rows[part]]
 
 
 def open_cache(

@@ -98,21 +98,29 @@ class TrainImages(_Images):
 
 
 class TrainEmbeddings(Dataset[Batch]):
-    """Embeddings of K views of each training image; each epoch takes one view of each, at random."""
+    """Embeddings of K views of each training image; each epoch takes one view of each, at random.
 
-    def __init__(self, embeddings: np.ndarray, labels: np.ndarray, seed: int) -> None:
-        self._embeddings, self._labels, self._seed = embeddings, labels, seed
+    ``plain`` (n, features) is the first view of all images, ``augmented`` (K - 1, n, features) the others; ``rows`` are
+    the training images among them.
+    """
+
+    def __init__(
+        self, plain: np.ndarray, augmented: np.ndarray, rows: np.ndarray, labels: np.ndarray, seed: int
+    ) -> None:
+        self._plain, self._augmented, self._rows = plain, augmented, rows
+        self._labels, self._seed = labels, seed
 
     def __len__(self) -> int:
         return len(self._labels)
 
     def __getitems__(self, tickets: list[Ticket]) -> Batch:
         """Return a whole batch at once."""
-        n_views, n = self._embeddings.shape[:2]
         positions = np.array([position for _, position in tickets])
         random = np.random.default_rng([self._seed, tickets[0][0]])
-        views = random.integers(n_views, size=(n,))
-        drawn = self._embeddings[views[positions], positions]
+        views = random.integers(1 + len(self._augmented), size=len(self))[positions]
+        rows, augmented = self._rows[positions], views > 0
+        drawn = self._plain[rows]
+        drawn[augmented] = self._augmented[views[augmented] - 1, rows[augmented]]
         return torch.from_numpy(drawn), torch.from_numpy(self._labels[positions])
 
 

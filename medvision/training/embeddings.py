@@ -30,7 +30,7 @@ def embed_views(
     images: np.ndarray,
     rows: np.ndarray,
     *,
-    n_views: int,
+    views: range,
     augmentation: TransformConfig,
     seed: int,
     device: torch.device,
@@ -38,28 +38,26 @@ def embed_views(
     folder: Path,
     pixels_fingerprint: str,
 ) -> np.ndarray:
-    """Embed ``n_views`` views of some rows of ``images``: the first as it is, the others augmented.
+    """Embed views of some rows of ``images``: view 0 is the image as it is, every other one is augmented.
 
     ``half`` computes in bfloat16, which moves an embedding by less than another augmentation would. Kept in ``folder``
     under a fingerprint of backbone, pixels, rows, views and augmentation.
 
     Returns
     -------
-    float32 (n_views, len(rows), n_features).
+    float32 (len(views), len(rows), n_features).
     """
-    recipe = augmentation.model_dump() if n_views > 1 else None
-    recipe_seed = seed if n_views > 1 else None
-    key = fingerprint([_hash_backbone(network), pixels_fingerprint, rows.tolist(), n_views, recipe, recipe_seed, half])[
-        :24
-    ]
+    recipe = (augmentation.model_dump(), seed) if any(views) else None
+    made_from = [_hash_backbone(network), pixels_fingerprint, rows.tolist(), list(views), recipe, half]
+    key = fingerprint(made_from)[:24]
     path = folder / f"embeddings-{key}.npy"
     with locked(folder / f"embeddings-{key}.lock"):
         if not path.is_file():
-            views = [
-                _embed(network, _views(images, rows, view, augmentation, seed), len(rows), view, device, half)
-                for view in range(n_views)
+            embedded = [
+                _embed(network, _view(images, rows, view, augmentation, seed), len(rows), view, device, half)
+                for view in views
             ]
-            atomic_write(path, lambda file: _write_array(file, np.stack(views)))
+            atomic_write(path, lambda file: _write_array(file, np.stack(embedded)))
     return np.load(path, mmap_mode="r")
 
 
@@ -86,7 +84,7 @@ def _embed(
     return np.concatenate(embedded)
 
 
-def _views(
+def _view(
     images: np.ndarray, rows: np.ndarray, view: int, augmentation: TransformConfig, seed: int
 ) -> Iterator[np.ndarray]:
     augment = Augmentation(augmentation) if view else None

@@ -35,6 +35,7 @@ from medvision.models.optimizers import build_optimizer
 from medvision.records import Recorder
 from medvision.training.classifier import Classifier, class_weights
 from medvision.training.embeddings import embed_views
+from medvision.training.launch import launched_rank
 from medvision.training.snapshots import LAST, AtomicCheckpointIO, Snapshots, load_best
 
 log = logging.getLogger(__name__)
@@ -51,7 +52,11 @@ _TIPS = (
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """Decoded images, uint8 (n, height, width, channels), their labels (n,), and the rows of train and val."""
+    """Decoded images, uint8 (n, height, width, channels), their labels (n,), and the rows of train and val.
+
+    ``pool``: rows of which several trainings take theirs, so that a frozen backbone is run on each of them once; None
+    for a training of its own.
+    """
 
     images: np.ndarray
     labels: np.ndarray
@@ -59,6 +64,7 @@ class LabelledImages:
     val: np.ndarray
     n_classes: int
     fingerprint: str
+    pool: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -215,14 +221,14 @@ def _build_trainer(training: Recipe, performance: PerformanceConfig, callbacks: 
     several = several or (
         performance.devices == "auto" and performance.accelerator != "cpu" and torch.cuda.device_count() > 1
     )
-    launched = torch.distributed.is_torchelastic_launched()
+    launched = launched_rank() is not None
     try:
         return pl.Trainer(
             accelerator=performance.accelerator,
             devices=performance.devices,
             num_nodes=performance.num_nodes,
             # Spawned, not re-executed: the command that runs around the training must not run once a device.
-            strategy=("ddp" if launched else "ddp_spawn") if several else "auto",
+            strategy="ddp" if launched else "ddp_spawn" if several else "auto",
             precision=precision,  # type: ignore[arg-type]
             max_epochs=training.epochs,
             accumulate_grad_batches=training.accumulate,
@@ -237,7 +243,7 @@ def _build_trainer(training: Recipe, performance: PerformanceConfig, callbacks: 
             deterministic="warn",
             benchmark=False,
         )
-    except MisconfigurationException as error:
+    except (MisconfigurationException, ValueError) as error:
         raise ConfigInvalid(
             f"performance.accelerator={performance.accelerator}, performance.devices={performance.devices} can't be "
             f"had here: {error}"
@@ -250,25 +256,56 @@ def _augmented(data: LabelledImages, config: Config) -> tuple[TrainImages, HeldO
     return train, HeldOut(data.images, data.val, data.labels[data.val])
 
 
+def embed_plain(network: Network, data: LabelledImages, config: Config) -> tuple[np.ndarray, np.ndarray]:
+    """Return the embeddings (n, features) of the images as they are, and their rows (n,): train and val, or the pool.
+
+    In full precision, as evaluation and serving do: val figures must be those of the package.
+    """
+    rows = np.concatenate([data.train, data.val]) if data.pool is None else data.pool
+    return _embed(network, data, config, rows, views=range(1), half=False)[0], rows
+
+
+def place_rows(rows: np.ndarray, among: np.ndarray) -> np.ndarray:
+    """Return where each of ``rows`` stands in ``among``, which holds all of them once, in any order."""
+    order = np.argsort(among)
+    return order[np.searchsorted(among, rows, sorter=order)]
+
+
 def _embedded(network: Network, data: LabelledImages, config: Config) -> tuple[TrainEmbeddings, HeldOut]:
-    embed = functools.partial(
-        embed_views,
+    half, reason = choose_embedding_precision(config.performance)
+    log.info("Embedding augmented images in %s: %s", "bfloat16" if half else "float32", reason)
+    plain, rows = embed_plain(network, data, config)
+    augmented = plain[:0, None]
+    if config.training.views > 1:
+        augmented = _embed(
+            network,
+            data,
+            config,
+            data.train if data.pool is None else data.pool,
+            views=range(1, config.training.views),
+            half=half,
+        )
+    train, val = place_rows(data.train, rows), place_rows(data.val, rows)
+    return (
+        TrainEmbeddings(plain, augmented, train, data.labels[data.train], config.training.seed),
+        HeldOut(plain, val, data.labels[data.val]),
+    )
+
+
+def _embed(
+    network: Network, data: LabelledImages, config: Config, rows: np.ndarray, *, views: range, half: bool
+) -> np.ndarray:
+    return embed_views(
         network,
         data.images,
+        rows,
+        views=views,
+        half=half,
         augmentation=config.transform,
         seed=config.training.seed,
         device=choose_device(config.performance),
         folder=config.paths.state / "cache",
         pixels_fingerprint=data.fingerprint,
-    )
-    half, reason = choose_embedding_precision(config.performance)
-    log.info("Embedding training images in %s: %s", "bfloat16" if half else "float32", reason)
-    train = embed(data.train, n_views=config.training.views, half=half)
-    # In full precision, as evaluation and serving do: val figures must be those of the package.
-    val = embed(data.val, n_views=1, half=False)[0]
-    labels = data.labels[data.val]
-    return TrainEmbeddings(train, data.labels[data.train], config.training.seed), HeldOut(
-        val, np.arange(len(val)), labels
     )
 
 

@@ -144,7 +144,7 @@ def test_no_batch_of_one(images, n, batch_size):
 def test_embeddings_take_one_view_of_each(noise):
     """An epoch takes each training image once, in one of its views; epochs choose other views."""
     embeddings = np.stack([np.arange(20) + 100 * view for view in range(4)])[:, :, None].astype(np.float32)
-    dataset = TrainEmbeddings(embeddings, np.arange(20), seed=3)
+    dataset = TrainEmbeddings(embeddings[0], embeddings[1:], np.arange(20), np.arange(20), seed=3)
     chosen = []
     for epoch in range(2):
         loaded = batches(dataset, epoch=epoch, batch_size=7)
@@ -153,6 +153,17 @@ def test_embeddings_take_one_view_of_each(noise):
         chosen.append((x // 100)[y.argsort()].tolist())
     assert chosen[0] != chosen[1] and set(chosen[0]) == {0, 1, 2, 3}
     assert same(batches(dataset, epoch=1), batches(dataset, epoch=1))
+
+
+def test_embeddings_of_a_pool(noise):
+    """A training that takes its images from a pool sees its own rows, in each of their views."""
+    pool = np.stack([np.arange(20) + 100 * view for view in range(3)])[:, :, None].astype(np.float32)
+    rows = np.array([19, 3, 7, 11])
+    dataset = TrainEmbeddings(pool[0], pool[1:], rows, np.arange(4), seed=3)
+    x, y = zip(*(batch for epoch in range(8) for batch in batches(dataset, epoch=epoch, batch_size=2)), strict=True)
+    x, y = torch.cat(x)[:, 0], torch.cat(y)
+    assert torch.equal(x % 100, torch.from_numpy(rows)[y].float())
+    assert set((x // 100).tolist()) == {0, 1, 2}
 
 
 def test_datamodule(train, images):

@@ -19,7 +19,7 @@ def embed(build, make_data, tmp_path):
 
     def run(network=None, data=None, **settings):
         data = data or make_data()
-        arguments = {"n_views": 2, "augmentation": TransformConfig(), "seed": 42, "half": False, **settings}
+        arguments = {"views": range(2), "augmentation": TransformConfig(), "seed": 42, "half": False, **settings}
         return embed_views(
             network or build(),
             data.images,
@@ -44,7 +44,7 @@ def test_the_first_view_is_the_image_as_it_is(build, make_data, embed):
 
 def test_views_differ(embed):
     """Each augmented view of an image has an embedding of its own."""
-    embedded = embed(n_views=3)
+    embedded = embed(views=range(3))
     assert embedded.shape == (3, 48, 256)
     for one, other in ((0, 1), (0, 2), (1, 2)):
         assert (embedded[one] != embedded[other]).any(axis=1).all()
@@ -67,7 +67,14 @@ def test_the_second_call_reads_the_file(embed, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "change", [{"seed": 7}, {"n_views": 3}, {"half": True}, {"augmentation": TransformConfig(rotation=45)}]
+    "change",
+    [
+        {"seed": 7},
+        {"views": range(3)},
+        {"views": range(1, 2)},
+        {"half": True},
+        {"augmentation": TransformConfig(rotation=45)},
+    ],
 )
 def test_other_settings_are_embedded_anew(embed, tmp_path, change):
     """Another seed, number of views, precision or augmentation gets a file of its own."""
@@ -101,8 +108,8 @@ def test_other_pixels_are_embedded_anew(make_data, embed, tmp_path):
 
 def test_one_view_does_not_depend_on_the_augmentation(embed, tmp_path):
     """Without augmented views neither seed nor augmentation matter, and one file serves all."""
-    embed(n_views=1)
-    embed(n_views=1, seed=7, augmentation=TransformConfig(rotation=45))
+    embed(views=range(1))
+    embed(views=range(1), seed=7, augmentation=TransformConfig(rotation=45))
     assert len(list((tmp_path / "cache").glob("*.npy"))) == 1
 
 

@@ -207,18 +207,18 @@ def test_the_head_strategy_scores_val_as_the_whole_network_does(train, build, ma
     assert result.best_val_accuracy == pytest.approx((logits.argmax(dim=1).numpy() == data.labels[data.val]).mean())
 
 
-def test_val_is_embedded_in_full_precision(train, configure, monkeypatch):
-    """Whatever the precision of train, the one view of val is embedded in float32."""
+def test_images_as_they_are_are_embedded_in_full_precision(train, configure, monkeypatch):
+    """Whatever the precision of the augmented views, val, and train as it is, are embedded once, in float32."""
     asked = []
     embed = fit_module.embed_views
 
     def record(network, images, rows, **settings):
-        asked.append((len(rows), settings["n_views"], settings["half"]))
+        asked.append((len(rows), settings["views"], settings["half"]))
         return embed(network, images, rows, **settings)
 
     monkeypatch.setattr(fit_module, "embed_views", record)
     train(config=configure(performance={"precision": "bf16"}, strategy="head", views=3))
-    assert asked == [(48, 3, True), (12, 1, False)]
+    assert asked == [(60, range(1), False), (48, range(1, 3), True)]
 
 
 def test_partial_trains_the_last_stages_alone(train, build):

@@ -1,0 +1,122 @@
+"""How fast a model package answers, and what it needs, on the hardware at hand. Decoding is not counted."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import psutil
+import torch
+
+from medvision.evaluation.scoring import score_package
+from medvision.records import Latency, PackageInfo, Preprocessing, Speed
+
+_WARM_UPS = 5
+_MIN_RUNS = 50
+_MAX_BATCH = 64
+_SAMPLE_S = 0.002
+
+
+def measure_latency(info: PackageInfo, networks: Sequence[torch.nn.Module], *, seconds: float = 3.0) -> Latency:
+    """Time single images, one after the other, from uint8 squares to probabilities, where ``place`` put the networks.
+
+    At least 50 answers, and as many as ``seconds`` allow, after five that warm up.
+    """
+    answer = _answering(info, networks, batch=1)
+    times_ms = 1000 * _times(answer, seconds)
+    p50, p95, p99 = np.percentile(times_ms, (50, 95, 99))
+    return Latency(p50_ms=float(p50), p95_ms=float(p95), p99_ms=float(p99), n=len(times_ms))
+
+
+def measure_speed(info: PackageInfo, networks: Sequence[torch.nn.Module], *, size_bytes: int, hardware: str) -> Speed:
+    """Measure latency at batch 1, and throughput and peak memory at the best batch among 1, 2, 4 ... 64.
+
+    ``size_bytes``: of the package's files; ``hardware``: what the networks are on. Memory is that of the GPU, else the
+    weights and what the resident memory of this process, sampled every 2 ms, rises by.
+    """
+    latency = measure_latency(info, networks)
+    device = next(networks[0].parameters()).device
+    batch, throughput = _best_batch(info, networks)
+    answer = _answering(info, networks, batch=batch)
+    with _peak_memory(device) as peak:
+        answer()
+    # What the GPU counts holds the weights; on the CPU they lie there before the block.
+    weights = 0 if device.type == "cuda" else sum(map(_weight_bytes, networks))
+    return Speed(
+        latency=latency,
+        batch_size=batch,
+        throughput_images_s=throughput,
+        peak_memory_bytes=peak() + weights,
+        size_bytes=size_bytes,
+        n_parameters=sum(parameter.numel() for network in networks for parameter in network.parameters()),
+        hardware=hardware,
+    )
+
+
+def _weight_bytes(network: torch.nn.Module) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in (*network.parameters(), *network.buffers()))
+
+
+def _best_batch(info: PackageInfo, networks: Sequence[torch.nn.Module]) -> tuple[int, float]:
+    """Double the batch while throughput grows; return the best batch and its throughput in images a second."""
+    best, throughput, batch = 1, 0.0, 1
+    while batch <= _MAX_BATCH:
+        found = batch / float(np.median(_times(_answering(info, networks, batch=batch), seconds=0.5, at_least=3)))
+        # On a noisy machine one slower batch is no reason to stop.
+        if found < 0.8 * throughput:
+            break
+        if found > throughput:
+            best, throughput = batch, found
+        batch *= 2
+    return best, throughput
+
+
+def _answering(info: PackageInfo, networks: Sequence[torch.nn.Module], *, batch: int) -> Callable[[], object]:
+    generator = np.random.default_rng(0)
+    images = {
+        form: generator.integers(0, 256, (batch, form.image_size, form.image_size, form.channels), dtype=np.uint8)
+        for form in (member.preprocessing for member in info.members)
+    }
+
+    def inputs(form: Preprocessing) -> np.ndarray:
+        return images[form]
+
+    return lambda: score_package(info, networks, inputs, batch_size=batch)
+
+
+def _times(answer: Callable[[], object], seconds: float, at_least: int = _MIN_RUNS) -> np.ndarray:
+    for _ in range(min(_WARM_UPS, at_least)):
+        answer()
+    times: list[float] = []
+    end = time.perf_counter() + seconds
+    while len(times) < at_least or time.perf_counter() < end:
+        start = time.perf_counter()
+        answer()
+        times.append(time.perf_counter() - start)
+    return np.array(times)
+
+
+@contextmanager
+def _peak_memory(device: torch.device) -> Iterator[Callable[[], int]]:
+    """Yield a function that returns, once the block is left, the highest memory in it beyond that before it, bytes."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        yield lambda: torch.cuda.max_memory_allocated(device)
+        return
+    process, done = psutil.Process(), threading.Event()
+    samples = [process.memory_info().rss]
+
+    def watch() -> None:
+        while not done.wait(_SAMPLE_S):
+            samples.append(process.memory_info().rss)
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield lambda: max(samples) - samples[0]
+    finally:
+        done.set()
+        watcher.join()
