@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from medvision.evaluation.canvas import plain
 from medvision.evaluation.plots import plot_confusion, plot_per_class
 
 
@@ -29,11 +30,27 @@ def test_perfect_model(plot, evaluate, tmp_path):
     plot(evaluate(np.array([0, 1, 2]), np.eye(3)[[1, 2, 0]]), tmp_path / "wrong.png")
 
 
+@pytest.mark.parametrize(
+    ("name", "drawn"),
+    [
+        ("no_tumor", "no_tumor"),
+        (r"$\frac{$", r"\$\frac{\$"),
+        ("_hidden", " _hidden"),
+        ("x" * 40, "x" * 27 + "…"),
+    ],
+)
+def test_names_are_drawn_as_they_are(name, drawn):
+    """A name is no formula, is not hidden for its underscore, and is cut where it would fill the picture."""
+    assert plain(name) == drawn
+
+
 def test_import_loads_no_matplotlib():
     """Importing evaluation loads none of the libraries that cost seconds."""
     code = (
         "import sys, medvision.evaluation.plots, medvision.evaluation.metrics, medvision.evaluation.scoring, "
-        "medvision.evaluation.predictions, medvision.evaluation.report, medvision.validation.gate; "
-        "print(sorted({'matplotlib', 'torch', 'sklearn', 'pandas', 'pyarrow', 'scipy', 'mlflow'} & set(sys.modules)))"
+        "medvision.evaluation.predictions, medvision.evaluation.report, medvision.evaluation.curves, "
+        "medvision.evaluation.explain, medvision.evaluation.mistakes, medvision.evaluation.html_report; "
+        "print(sorted({'matplotlib', 'torch', 'sklearn', 'pandas', 'pyarrow', 'scipy', 'mlflow', 'jinja2'} "
+        "& set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"

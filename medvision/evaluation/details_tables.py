@@ -1,0 +1,104 @@
+"""What was asked for beside the figures, as tables: for the text and for the page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from medvision.evaluation.html_report import Table
+from medvision.records import CrossValidation, Details, Diversity, Figure, Robustness, Subgroup
+
+
+def describe_tables(details: Details) -> tuple[Table, ...]:
+    """Return a table for each thing that was found out: subgroups, diversity, robustness, cross-validation."""
+    return tuple(_tables(details))
+
+
+def _tables(details: Details) -> Iterator[Table]:
+    if details.subgroups:
+        yield _subgroups(details.subgroups)
+    if details.diversity:
+        yield _diversity(details.diversity)
+    if details.robustness:
+        yield _robustness(details.robustness)
+    if details.cross_validation:
+        yield _cross_validation(details.cross_validation)
+
+
+def value(figure: Figure, digits: int = 3) -> str:
+    """Return a figure's value as text."""
+    return "-" if figure.value is None else f"{figure.value:.{digits}f}"
+
+
+def interval(figure: Figure) -> str:
+    """Return a figure's interval as text, nothing where it has none."""
+    return "" if figure.low is None or figure.high is None else f"({figure.low:.3f} to {figure.high:.3f})"
+
+
+def _subgroups(subgroups: tuple[Subgroup, ...]) -> Table:
+    rows: list[tuple[str, ...]] = []
+    for group in subgroups:
+        patients = "-" if group.n_patients is None else str(group.n_patients)
+        head = (f"{group.column} = {group.value}", str(group.n), patients)
+        if group.overall is None:
+            rows.append((*head, group.state, "", "", ""))
+            continue
+        gap = group.gaps.get("balanced_accuracy")
+        rows.append(
+            (
+                *head,
+                f"{value(group.overall.accuracy)} {interval(group.overall.accuracy)}",
+                value(group.overall.balanced_accuracy),
+                value(group.overall.auroc),
+                "" if gap is None or gap.value is None else f"{gap.value:+.3f} {interval(gap)}",
+            )
+        )
+    header = ("subgroup", "images", "patients", "accuracy", "balanced", "AUROC", "balanced, less the others")
+    note = "Fewer than 30 patients give no figures. The last column is the subgroup less all other images."
+    return Table("Subgroups", note, header, tuple(rows))
+
+
+def _diversity(pairs: tuple[Diversity, ...]) -> Table:
+    rows = [
+        (
+            f"{pair.a}, {pair.b}",
+            "-" if pair.q_statistic is None else f"{pair.q_statistic:.3f}",
+            f"{pair.disagreement:.3f}",
+            f"{pair.double_fault:.3f}",
+        )
+        for pair in pairs
+    ]
+    note = "Q near 1: they are right and wrong together, and joining them helps little (Kuncheva and Whitaker 2003)."
+    return Table("Diversity of the members", note, ("pair", "Q statistic", "disagreement", "both wrong"), tuple(rows))
+
+
+def _robustness(robustness: Robustness) -> Table:
+    name = "balanced_accuracy"
+    kinds = list(dict.fromkeys(each.kind for each in robustness.corrupted))
+    rows = [
+        (kind, *(f"{each.values[name]:.3f}" for each in robustness.corrupted if each.kind == kind)) for kind in kinds
+    ]
+    note = (
+        f"Balanced accuracy on {robustness.n} test images that were made worse, from hardly to grossly; as they are "
+        f"{robustness.plain[name]:.3f}."
+    )
+    return Table("Robustness", note, ("severity", *"12345"), tuple(rows))
+
+
+def _cross_validation(validation: CrossValidation) -> Table:
+    labels = (("accuracy", "accuracy"), ("balanced_accuracy", "balanced accuracy"), ("auroc", "AUROC"))
+    rows = [
+        (
+            label,
+            f"{validation.means[name]:.3f}",
+            f"{validation.deviations[name]:.3f}",
+            value(getattr(validation.pooled.overall, name)),
+            interval(getattr(validation.pooled.overall, name)),
+        )
+        for name, label in labels
+    ]
+    note = (
+        f"{len(validation.folds)} folds of train and val, by patient; each image was tested by a model that had not "
+        "seen it."
+    )
+    header = ("", "mean of folds", "their deviation", "all together", "95 % interval")
+    return Table("Cross-validation", note, header, tuple(rows))
