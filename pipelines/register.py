@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pipelines.console import say
-from pipelines.models import EVALUATION_FILE, PACKAGE, VERDICT_FILE, outputs_dir, results_dir
-from pipelines.options import ConfigFile, Dataset, DatasetPath, Model, Set, Version, configure
+from pipelines.models import EVALUATION_FILE, PACKAGE, outputs_dir, results_dir
+from pipelines.options import ConfigFile, Dataset, DatasetPath, Model, Policies, Set, Version, configure
+from pipelines.verify import load_signed_verdict
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from medvision.config import Config
     from medvision.registry.registration import Registration
     from medvision.tracking.recorder import Recorder
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
 def register(
     model: Model = None,
     version: Version = None,
+    policies: Policies = None,
     dataset_path: DatasetPath = None,
     dataset: Dataset = None,
     config: ConfigFile = None,
@@ -27,22 +31,31 @@ def register(
 
     settings = configure(config, dataset, set_, model=model, dataset_path=dataset_path)
     with open_run(settings, step="register", name=f"register {settings.training.model}") as recorder:
-        return run_register(settings, recorder, version=version)
+        return run_register(settings, recorder, version=version, policies=policies)
 
 
-def run_register(config: Config, recorder: Recorder, *, version: str | None = None) -> Registration:
-    """Do the step inside a run; GateFailed without a passed verdict on the package at hand."""
+def run_register(
+    config: Config, recorder: Recorder, *, version: str | None = None, policies: Path | None = None
+) -> Registration:
+    """Do the step inside a run; GateFailed without a signed and passed verdict on what is at hand."""
     from medvision.models.package import load_package, package_digest
-    from medvision.records import Evaluation, Verdict, load_record
+    from medvision.records import Evaluation, load_record
     from medvision.registry.logged_model import find_logged_model
     from medvision.registry.registration import check_verdict, register_version
     from medvision.tracking.mlflow_sink import tracking_uri
+    from medvision.validation.policy import load_policy
+    from medvision.validation.test_ledger import locked_test_set
 
-    package, folder = outputs_dir(config) / PACKAGE, results_dir(config)
-    verdict = load_record(Verdict, folder / VERDICT_FILE)
-    evaluation = load_record(Evaluation, folder / EVALUATION_FILE)
-    check_verdict(verdict, evaluation, package_digest(package))
+    package, verdict = outputs_dir(config) / PACKAGE, load_signed_verdict(config)
     info, _ = load_package(package)
+    evaluation = load_record(Evaluation, results_dir(config) / EVALUATION_FILE)
+    check_verdict(
+        verdict,
+        package_digest=package_digest(package),
+        evaluation=evaluation,
+        policy=load_policy(verdict.policy, policies),
+        test_fingerprint=locked_test_set(config.dataset_dir),
+    )
     run_id, model_id = find_logged_model(config, info.run_key)
     registration = register_version(
         tracking_uri(config),

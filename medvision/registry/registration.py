@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from medvision.errors import ConfigInvalid, GateFailed, TrackingUnavailable, VersionConflict
-from medvision.records import Evaluation, Verdict, record_fingerprint
+from medvision.records import Evaluation, Verdict
 from medvision.tracking.mlflow_sink import without_credentials
+from medvision.validation.gate import evaluation_fingerprint
+from medvision.validation.policy import Policy
 
 # https://semver.org, without pre-release and build: a registered model is a release.
 _SEMANTIC = re.compile(r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)")
@@ -26,18 +28,31 @@ class Registration:
     uri: str
 
 
-def check_verdict(verdict: Verdict, evaluation: Evaluation, package_digest: str) -> None:
-    """Raise GateFailed unless the verdict is passed, and is about this very package and these very figures."""
+def check_verdict(
+    verdict: Verdict, *, package_digest: str, evaluation: Evaluation, policy: Policy, test_fingerprint: str | None
+) -> None:
+    """Raise GateFailed unless a signed verdict is passed, and is about what is at hand: nothing older, nothing else.
+
+    ``test_fingerprint`` is that of the test set that was locked, None if none was.
+    """
+    again = "Run: medvision evaluate, then medvision validate."
     if verdict.package_digest != package_digest:
         raise GateFailed(
             f"The verdict is about package {verdict.package_digest[:12]}, but the package at hand is "
-            f"{package_digest[:12]}. Run: medvision evaluate, then medvision validate."
+            f"{package_digest[:12]}. {again}"
         )
-    if verdict.evaluation_fingerprint != record_fingerprint(evaluation):
-        raise GateFailed("The evaluation has changed since it was judged. Run: medvision validate.")
+    if verdict.test_fingerprint != test_fingerprint:
+        raise GateFailed(f"The verdict is about another test set than the one that was locked. {again}")
+    if verdict.evaluation_fingerprint != evaluation_fingerprint(evaluation):
+        raise GateFailed(f"The evaluation has changed since it was judged. {again}")
+    if verdict.policy_fingerprint != policy.fingerprint:
+        raise GateFailed(
+            f"The rules of policy {policy.name} have changed since the verdict of {verdict.made_at}. "
+            "Run: medvision validate"
+        )
     if not verdict.passed:
-        failed = "; ".join(outcome.message for outcome in verdict.outcomes if not outcome.passed)
-        raise GateFailed(f"{verdict.model} did not pass its medical validation and is not registered: {failed}")
+        open_rules = "; ".join(outcome.message for outcome in verdict.outcomes if not outcome.passed)
+        raise GateFailed(f"{verdict.model} did not pass its medical validation and is not registered: {open_rules}")
 
 
 def check_semantic(version: str | None) -> None:
@@ -65,7 +80,7 @@ def register_version(
 
     check_semantic(version)
     client = MlflowClient(tracking_uri, tracking_uri)
-    with _reaching(tracking_uri):
+    with reaching(tracking_uri):
         taken = _taken(client, verdict.model)
         chosen = _choose(version, taken, verdict.model)
         created = client.create_model_version(
@@ -84,7 +99,7 @@ def register_version(
 
 
 @contextlib.contextmanager
-def _reaching(tracking_uri: str) -> Iterator[None]:
+def reaching(tracking_uri: str, *, again: str = "register") -> Iterator[None]:
     """Turn the many ways in which a registry does not answer into one error."""
     from mlflow.exceptions import MlflowException
 
@@ -96,7 +111,7 @@ def _reaching(tracking_uri: str) -> Iterator[None]:
             raise
         raise TrackingUnavailable(
             f"The registry at {without_credentials(tracking_uri)} does not answer. "
-            "Once it is back, run: medvision register."
+            f"Once it is back, run: medvision {again}."
         ) from error
 
 
@@ -127,17 +142,19 @@ def _choose(version: str | None, taken: dict[str, str], name: str) -> str:
 def _tags(version: str, verdict: Verdict, evaluation: Evaluation) -> dict[str, str]:
     return {
         "version": version,
-        "medvision.verdict": "passed" if verdict.passed else "failed",
+        "medvision.verdict": verdict.state,
+        "medvision.policy": verdict.policy,
         "medvision.package_digest": verdict.package_digest,
         "medvision.split_fingerprint": verdict.split_fingerprint,
+        "medvision.test_fingerprint": verdict.test_fingerprint,
         "medvision.policy_fingerprint": verdict.policy_fingerprint,
-        "test_accuracy": f"{evaluation.accuracy.value:.4f}",
-        "test_balanced_accuracy": f"{evaluation.balanced_accuracy:.4f}",
+        "test_accuracy": f"{evaluation.overall.accuracy.value:.4f}",
+        "test_balanced_accuracy": f"{evaluation.overall.balanced_accuracy.value:.4f}",
     }
 
 
 def _describe(version: str, evaluation: Evaluation) -> str:
-    accuracy = evaluation.accuracy
+    accuracy = evaluation.overall.accuracy
     lines = [
         f"{evaluation.model} {version} passed medical validation on {evaluation.n:,} images of {evaluation.dataset}.",
         "",

@@ -1,30 +1,27 @@
-"""Evaluations with known counts."""
+"""A verdict, and the envelope of it."""
 
-import numpy as np
+import sys
+from pathlib import Path
+
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from medvision.evaluation.metrics import evaluate_predictions
+sys.path.insert(0, str(Path(__file__).parent))
 
-CLASSES = ("glioma", "meningioma", "pituitary")
+from validation_cases import verdict_with
 
-
-def evaluation_with(found=(90, 90, 90), n=100, digest="a" * 64, split="b" * 64):
-    """Return an Evaluation with ``found`` of ``n`` cases of each class right; the rest go to the next class."""
-    y_true = np.repeat(np.arange(3), n)
-    y_pred = np.concatenate([np.where(np.arange(n) < found[c], c, (c + 1) % 3) for c in range(3)])
-    return evaluate_predictions(
-        y_true=y_true,
-        y_score=np.eye(3)[y_pred],
-        classes=CLASSES,
-        model="resnet18",
-        dataset="phantom",
-        package_digest=digest,
-        split_fingerprint=split,
-        predictions_sha256="c" * 64,
-        n_patients=None,
-    )
+from medvision.validation.attestation import sign
+from medvision.validation.keys import key_id
 
 
-@pytest.fixture(name="evaluation_with")
-def evaluation_with_fixture():
-    return evaluation_with
+@pytest.fixture
+def verdict():
+    """Return a passed verdict."""
+    return verdict_with()
+
+
+@pytest.fixture
+def signed(verdict):
+    """Return the envelope of the verdict, and the keys that are trusted for it."""
+    key = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
+    return sign(verdict, key), {key_id(key.public_key()): key.public_key()}
