@@ -21,20 +21,28 @@ import typer
 from medvision.errors import DiskFull, MedvisionError
 from medvision.files import is_disk_full
 from pipelines.audit import audit
+from pipelines.compare import compare
 from pipelines.console import leave_stdout_to_json
 from pipelines.demo import demo
+from pipelines.ensemble import ensemble
 from pipelines.evaluate import evaluate
+from pipelines.keys import keys
 from pipelines.normalize import normalize
 from pipelines.phantom import phantom
 from pipelines.pipeline import pipeline
 from pipelines.register import register
 from pipelines.serve import serve
 from pipelines.sync import sync
+from pipelines.test import test
 from pipelines.train import train
 from pipelines.ui import ui
 from pipelines.validate import validate
+from pipelines.verify import verify
 
-STEPS = (normalize, audit, train, evaluate, validate, register, serve, ui, pipeline, sync, phantom, demo)
+STEPS = (
+    normalize, audit, train, ensemble, test, evaluate, compare, validate, verify, register, serve, ui, pipeline, sync,
+    keys, phantom, demo,
+)  # fmt: skip
 
 app = typer.Typer(
     help="From a folder of medical images to a validated, registered, served model.",
@@ -49,7 +57,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     signal.signal(signal.SIGINT, _exit_by_signal)
     signal.signal(signal.SIGTERM, _exit_by_signal)
     try:
-        app(_drop_empty(sys.argv[1:] if arguments is None else arguments))
+        app(_from_mlflow(sys.argv[1:] if arguments is None else arguments))
     except MedvisionError as error:
         _fail(error, error.exit_code)
     except (OSError, RuntimeError) as error:
@@ -75,15 +83,28 @@ def _exit_by_signal(number: int, frame: FrameType | None) -> NoReturn:
     sys.exit(128 + number)
 
 
-def _drop_empty(arguments: list[str]) -> list[str]:
-    """Leave out options with an empty value: so MLflow passes the parameters of an entry point that were not given."""
+def _from_mlflow(arguments: list[str]) -> list[str]:
+    """Turn an entry point's parameters into options: MLflow gives each of them a value, flags and empty ones too."""
+    flags = _flags(arguments[0]) if arguments else set()
     kept: list[str] = []
     for argument in arguments:
-        if argument == "" and kept and kept[-1].startswith("--"):
+        option = kept[-1] if kept and kept[-1].startswith("--") else None
+        if option in flags and argument in ("true", "false", ""):
+            kept[-1:] = [option] if argument == "true" else []
+        elif argument == "" and option:
             kept.pop()
         else:
             kept.append(argument)
     return kept
+
+
+def _flags(step: str) -> set[str]:
+    command = typer.main.get_command(app).commands.get(step)  # type: ignore[attr-defined]
+    return (
+        {name for option in command.params if getattr(option, "is_flag", False) for name in option.opts}
+        if command
+        else set()
+    )
 
 
 def _command(step: Callable[..., Any]) -> Callable[..., None]:

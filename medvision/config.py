@@ -81,7 +81,9 @@ class TrainingConfig(_Section):
     """Model and recipe. What is not given comes from the model's entry in the catalog."""
 
     model: str = "resnet18"
-    pretrained: bool | Path = Field(True, description="true: from the hub; a path: from that file; false: none.")
+    pretrained: bool | Path = Field(
+        True, description="true: from the hub; a file of weights, or a folder of them; false: none."
+    )
     strategy: Strategy | None = None
     unfreeze_stages: int = Field(1, ge=1, description="Last stages that are trained with strategy 'partial'.")
     epochs: int = Field(50, ge=1)
@@ -108,6 +110,28 @@ class Recipe(TrainingConfig):
     strategy: Strategy
     optimizer: Optimizer
     lr: float
+
+
+class EvaluationConfig(_Section):
+    """What is fitted on val, and what is said of the test split."""
+
+    critical_classes: tuple[str, ...] = Field((), description="Classes that get an operating point of their own.")
+    target_sensitivity: float = Field(0.9, gt=0, lt=1, description="Lower bound that an operating point must reach.")
+    coverage: float = Field(0.9, gt=0, lt=1, description="Share of each class whose prediction set holds the truth.")
+    prevalence: dict[str, float] = Field({}, description="Share of each critical class where the model will be used.")
+    subgroups: tuple[str, ...] = Field((), description="Columns of the manifest by which figures are told apart.")
+    replicates: int = Field(2000, ge=100, description="Replicates of the bootstrap behind the intervals.")
+    folds: int = Field(5, ge=3, description="Folds of the cross-validation.")
+    robustness_images: int = Field(200, ge=1, description="Test images, at most, on which robustness is measured.")
+    seed: int = Field(42, ge=0)
+
+    @field_validator("prevalence")
+    @classmethod
+    def _are_shares(cls, prevalence: dict[str, float]) -> dict[str, float]:
+        for name, share in prevalence.items():
+            if not 0 < share < 1:
+                raise ValueError(f"{name}: a prevalence is between 0 and 1")
+        return prevalence
 
 
 class PerformanceConfig(_Section):
@@ -157,6 +181,7 @@ class Config(_Section):
     dataset: DatasetConfig = DatasetConfig()
     transform: TransformConfig = TransformConfig()
     training: TrainingConfig = TrainingConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
     performance: PerformanceConfig = PerformanceConfig()
     tracking: TrackingConfig = TrackingConfig()
     paths: PathsConfig = Field(default_factory=PathsConfig)

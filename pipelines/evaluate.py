@@ -2,30 +2,68 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from pipelines.console import say
+from pipelines.crossval import cross_validate
 from pipelines.dataset import SplitDataset, prepare_dataset, record_dataset
-from pipelines.models import EVALUATION_FILE, PACKAGE, outputs_dir, results_dir
-from pipelines.options import ConfigFile, Dataset, DatasetPath, Model, OnLeak, PatientPattern, Set, configure
+from pipelines.html import write_html
+from pipelines.models import DETAILS_FILE, EVALUATION_FILE, PACKAGE, PREDICTIONS_FILE, outputs_dir, results_dir
+from pipelines.options import (
+    ConfigFile,
+    Dataset,
+    DatasetPath,
+    Model,
+    OnLeak,
+    PatientPattern,
+    Policies,
+    PolicyName,
+    Set,
+    configure,
+)
+from pipelines.pictures import draw_pictures
+from pipelines.robustness import measure_robustness
+from pipelines.scoring import Scored, check_lineage, look_at_test_set, score_test_set
+from pipelines.speed import measure_package
+from pipelines.subgroups import measure_subgroups
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from medvision.config import Config
-    from medvision.records import Evaluation, PackageInfo
+    from medvision.evaluation.predictions import Predictions
+    from medvision.records import Details, Evaluation
     from medvision.tracking.recorder import Recorder
 
-PREDICTIONS_FILE = "predictions.parquet"
-_REPORT_FILES = (
-    EVALUATION_FILE,
-    PREDICTIONS_FILE,
-    "evaluation_report.txt",
-    "confusion_matrix.png",
-    "per_class_metrics.png",
-)
+Detailed = Annotated[bool, typer.Option("--detailed", help="Also speed, and subgroups where columns are named.")]
+MedicalValidation = Annotated[bool, typer.Option("--medical-validation", help="Also validate, as the next step.")]
+CrossValidation = Annotated[bool, typer.Option("--cross-validation", help="Also train and test the recipe in folds.")]
+RobustnessTest = Annotated[bool, typer.Option("--robustness-test", help="Also score worse images: noise, blur ...")]
+Compare = Annotated[str | None, typer.Option(help="Also compare with these trained models: 'A B'.")]
+
+
+@dataclass(frozen=True)
+class Extras:
+    """What an evaluation is asked for beside its figures and pictures."""
+
+    detailed: bool = False
+    cross_validation: bool = False
+    robustness_test: bool = False
 
 
 def evaluate(
     model: Model = None,
+    detailed: Detailed = False,
+    medical_validation: MedicalValidation = False,
+    cross_validation: CrossValidation = False,
+    robustness_test: RobustnessTest = False,
+    compare: Compare = None,
+    policy: PolicyName = None,
+    policies: Policies = None,
     dataset_path: DatasetPath = None,
     patient_pattern: PatientPattern = None,
     dataset: Dataset = None,
@@ -40,102 +78,150 @@ def evaluate(
         config, dataset, set_,
         model=model, dataset_path=dataset_path, patient_pattern=patient_pattern, on_leak=on_leak,
     )  # fmt: skip
+    extras = Extras(detailed, cross_validation, robustness_test)
     with open_run(settings, step="evaluate", name=f"evaluate {settings.training.model}") as recorder:
-        return run_evaluate(settings, recorder, prepare_dataset(settings))
-
-
-def run_evaluate(config: Config, recorder: Recorder, dataset: SplitDataset) -> Evaluation:
-    """Do the step inside a run."""
-    import numpy as np
-
-    from medvision.data.cache import open_cache
-    from medvision.evaluation.metrics import evaluate_predictions
-    from medvision.evaluation.predictions import save_predictions
-    from medvision.evaluation.scoring import place, score
-    from medvision.files import sha256_file
-    from medvision.models.devices import choose_device
-    from medvision.models.package import load_package, package_digest
-
-    package = outputs_dir(config) / PACKAGE
-    info, network = load_package(package)
-    _check_lineage(info, dataset)
-    record_dataset(dataset, config, recorder, context="test")
-    rows = dataset.manifest.rows.iloc[dataset.split.indices("test")]
-    images = open_cache(
-        dataset.manifest,
-        image_size=info.preprocessing.image_size,
-        channels=info.preprocessing.channels,
-        folder=config.paths.state / "cache",
-        workers=config.performance.workers,
-    )
-    y_true = rows.label.to_numpy()
-    placed = place(network, choose_device(config.performance))
-    y_score = score(placed, images[np.asarray(rows.index)], batch_size=64)
-    predictions = results_dir(config) / PREDICTIONS_FILE
-    save_predictions(predictions, rows.image_id, rows.patient_key, y_true, y_score, info.classes)
-    evaluation = evaluate_predictions(
-        y_true=y_true,
-        y_score=y_score,
-        classes=info.classes,
-        model=info.name,
-        dataset=info.dataset,
-        package_digest=package_digest(package),
-        split_fingerprint=dataset.split.fingerprint,
-        predictions_sha256=sha256_file(predictions),
-        n_patients=int(rows.patient_key.nunique()) if dataset.manifest.knows_patients else None,
-    )
-    _report(evaluation, info, config, recorder)
+        prepared = prepare_dataset(settings)
+        evaluation = run_evaluate(settings, recorder, prepared, extras=extras)
+        if compare:
+            _compare(settings, recorder, prepared, compare)
+        if medical_validation:
+            _validate(settings, recorder, prepared, policy, policies)
     return evaluation
 
 
-def _check_lineage(info: PackageInfo, dataset: SplitDataset) -> None:
-    from medvision.errors import FingerprintMismatch
+def run_evaluate(
+    config: Config, recorder: Recorder, dataset: SplitDataset, *, extras: Extras | None = None
+) -> Evaluation:
+    """Do the step inside a run."""
+    from medvision.evaluation.details import describe_details
+    from medvision.evaluation.metrics import evaluate_predictions
+    from medvision.evaluation.predictions import load_predictions, save_predictions
+    from medvision.files import sha256_file
+    from medvision.models.package import load_package, package_digest
+    from medvision.records import Plan
 
-    if info.split_fingerprint != dataset.split.fingerprint:
-        raise FingerprintMismatch(
-            f"{info.name} was trained on split {info.split_fingerprint[:12]} of {info.dataset}, but the split at hand "
-            f"is {dataset.split.fingerprint[:12]}: its test images may have been trained on. "
-            "Evaluate with the settings of the training, or train again."
-        )
+    package, path = outputs_dir(config) / PACKAGE, results_dir(config) / PREDICTIONS_FILE
+    (info, networks), digest = load_package(package), package_digest(package)
+    check_lineage(info, dataset)
+    record_dataset(dataset, config, recorder, context="test")
+    looks = look_at_test_set(config, dataset, info, digest, step="evaluate")
+    scored = score_test_set(info, networks, dataset, config, package_digest=digest)
+    save_predictions(path, scored.predictions)
+    # From the table, so that whoever has it can compute the same figures.
+    predictions = load_predictions(path)
+    evaluation = evaluate_predictions(
+        predictions,
+        model=info.name,
+        dataset=info.dataset,
+        package_digest=digest,
+        split_fingerprint=dataset.split.fingerprint,
+        predictions_sha256=sha256_file(path),
+        plan=Plan(config.evaluation.replicates, config.evaluation.seed),
+    )
+    details = describe_details(evaluation, predictions, info, prevalence=config.evaluation.prevalence, looks=looks)
+    details = _extend(details, extras or Extras(), predictions, scored, dataset, config, recorder)
+    _report(evaluation, details, predictions, scored, dataset, config, recorder)
+    return evaluation
 
 
-def _report(evaluation: Evaluation, info: PackageInfo, config: Config, recorder: Recorder) -> None:
-    from medvision.evaluation.plots import plot_confusion, plot_per_class
+def _extend(
+    details: Details,
+    extras: Extras,
+    predictions: Predictions,
+    scored: Scored,
+    dataset: SplitDataset,
+    config: Config,
+    recorder: Recorder,
+) -> Details:
+    """Add what was asked for."""
+    from medvision.evaluation.diversity import pairwise_diversity
+
+    info, networks = scored.info, scored.networks
+    if len(info.members) > 1:
+        names = tuple(member.model for member in info.members)
+        pairs = pairwise_diversity(names, scored.members, predictions.y_true)
+        details = dataclasses.replace(details, diversity=pairs)
+    if extras.detailed:
+        subgroups = measure_subgroups(predictions, dataset, config)
+        speed = measure_package(outputs_dir(config) / PACKAGE, config)
+        details = dataclasses.replace(details, subgroups=subgroups, speed=speed)
+    if extras.robustness_test:
+        details = dataclasses.replace(details, robustness=measure_robustness(info, networks, dataset, config))
+    if extras.cross_validation:
+        details = dataclasses.replace(details, cross_validation=cross_validate(config, recorder, dataset))
+    return details
+
+
+def _report(
+    evaluation: Evaluation,
+    details: Details,
+    predictions: Predictions,
+    scored: Scored,
+    dataset: SplitDataset,
+    config: Config,
+    recorder: Recorder,
+) -> None:
+    from medvision.evaluation.details_report import render_details
     from medvision.evaluation.report import render_text
     from medvision.files import write_text
     from medvision.records import save_record
 
     folder = results_dir(config)
     save_record(evaluation, folder / EVALUATION_FILE)
-    text = render_text(evaluation)
+    save_record(details, folder / DETAILS_FILE)
+    text = render_text(evaluation) + "\n" + render_details(details, evaluation)
     write_text(folder / "evaluation_report.txt", text)
-    plot_confusion(evaluation, folder / "confusion_matrix.png")
-    plot_per_class(evaluation, folder / "per_class_metrics.png")
-    recorder.tags({"medvision.trained_by": info.run_key, "medvision.package_digest": evaluation.package_digest})
+    pictures = draw_pictures(evaluation, predictions, scored, dataset, config)
+    tags = {"medvision.trained_by": scored.info.run_key, "medvision.package_digest": evaluation.package_digest}
+    recorder.tags({**tags, "medvision.test_looks": details.looks})
     recorder.metrics({**key_figures(evaluation), **_class_figures(evaluation)}, step=0)
-    for name in _REPORT_FILES:
+    for name in (EVALUATION_FILE, DETAILS_FILE, PREDICTIONS_FILE, "evaluation_report.txt", *pictures):
         recorder.artifact(folder / name, folder="evaluation")
+    write_html(config, recorder)
     say(text)
     say(f"Saved in {folder}")
 
 
+def _compare(config: Config, recorder: Recorder, dataset: SplitDataset, others: str) -> None:
+    from pipelines.compare import run_compare
+
+    run_compare(config, recorder, dataset, models=[config.training.model, *others.split()])
+
+
+def _validate(
+    config: Config, recorder: Recorder, dataset: SplitDataset, policy: str | None, policies: Path | None
+) -> None:
+    from pipelines.steps import nested_step
+    from pipelines.validate import run_validate
+
+    with nested_step("validate", config, recorder) as nested:
+        run_validate(config, nested, dataset, policy=policy, policies=policies)
+
+
 def key_figures(evaluation: Evaluation) -> dict[str, float]:
     """Return the figures by which models are compared at a glance."""
+    overall = evaluation.overall
     figures = {
-        "test/accuracy": evaluation.accuracy.value,
-        "test/accuracy_low": evaluation.accuracy.low,
-        "test/accuracy_high": evaluation.accuracy.high,
-        "test/balanced_accuracy": evaluation.balanced_accuracy,
+        "test/accuracy": overall.accuracy.value,
+        "test/accuracy_low": overall.accuracy.low,
+        "test/accuracy_high": overall.accuracy.high,
+        "test/balanced_accuracy": overall.balanced_accuracy.value,
+        "test/macro_f1": overall.macro_f1.value,
+        "test/auroc": overall.auroc.value,
+        "test/auprc": overall.auprc.value,
+        "test/ece": overall.ece.value,
+        "test/brier": overall.brier.value,
     }
-    return figures if evaluation.auroc is None else {**figures, "test/auroc": evaluation.auroc}
+    return {name: value for name, value in figures.items() if value is not None}
 
 
 def _class_figures(evaluation: Evaluation) -> dict[str, float]:
-    return {
+    figures = {
         f"test/{name}/{figures.name}": getattr(figures, name).value
         for figures in evaluation.per_class
-        for name in ("sensitivity", "specificity")
+        for name in ("sensitivity", "specificity", "auroc")
     }
+    return {name: value for name, value in figures.items() if value is not None}
 
 
 if __name__ == "__main__":

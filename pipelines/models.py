@@ -10,7 +10,10 @@ if TYPE_CHECKING:
 
 PACKAGE = "package"
 EVALUATION_FILE = "evaluation_metrics.json"
+DETAILS_FILE = "evaluation_details.json"
+PREDICTIONS_FILE = "predictions.parquet"
 VERDICT_FILE = "medical_validation.json"
+ENVELOPE_FILE = "medical_validation.dsse.json"
 
 
 def model_slug(config: Config) -> str:

@@ -11,6 +11,7 @@ from pipelines.dataset import SplitDataset, prepare_dataset, record_dataset, say
 from pipelines.options import ConfigFile, Dataset, DatasetPath, Grayscale, OnLeak, PatientPattern, Set, configure
 
 if TYPE_CHECKING:
+    from medvision import records
     from medvision.config import Config
     from medvision.records import Normalization
     from medvision.tracking.recorder import Recorder
@@ -60,7 +61,7 @@ def run_normalize(config: Config, recorder: Recorder, dataset: SplitDataset, *, 
     return statistics
 
 
-def load_or_compute_normalization(config: Config, dataset: SplitDataset, recorder: Recorder) -> Normalization:
+def load_or_compute_normalization(config: Config, dataset: SplitDataset, recorder: records.Recorder) -> Normalization:
     """Return the saved statistics, computed first where there are none; those of another split are refused."""
     from medvision.data.normalization import STATS_FILE, load_normalization
 
@@ -74,7 +75,7 @@ def load_or_compute_normalization(config: Config, dataset: SplitDataset, recorde
     return statistics
 
 
-def _compute(config: Config, dataset: SplitDataset, recorder: Recorder, *, save: bool) -> Normalization:
+def _compute(config: Config, dataset: SplitDataset, recorder: records.Recorder, *, save: bool) -> Normalization:
     from medvision.data.normalization import CONSTANTS_FILE, STATS_FILE, compute_normalization, save_normalization
 
     statistics = compute_normalization(

@@ -18,14 +18,17 @@ PatientPattern = Annotated[
 ]
 OnLeak = Annotated[str | None, typer.Option(help="Leaking training rows: drop, regroup (split anew) or fail.")]
 Model = Annotated[str | None, typer.Option(help="Name in config/models.yaml, or timm/NAME.")]
-Pretrained = Annotated[str | None, typer.Option(help="true (from the hub), a file of weights, or false.")]
+Pretrained = Annotated[
+    str | None, typer.Option(help="true (from the hub), a file of weights or a folder of them, or false.")
+]
 Strategy = Annotated[str | None, typer.Option(help="What is trained: head, partial (the last stages) or full.")]
 Epochs = Annotated[int | None, typer.Option(min=1, help="Epochs at most; early stopping may end sooner.")]
 BatchSize = Annotated[int | None, typer.Option(min=1, help="Images a batch.")]
 LearningRate = Annotated[float | None, typer.Option("--lr", help="Learning rate; the model's own if not given.")]
 ImageSize = Annotated[int | None, typer.Option(help="Side of the input, pixels; the model's own if not given.")]
 Grayscale = Annotated[str | None, typer.Option(help="true: one input channel, with an adapted first convolution.")]
-Policy = Annotated[Path | None, typer.Option(help="YAML policy; config/validation.yaml if not given.")]
+PolicyName = Annotated[str | None, typer.Option("--policy", help="Name of a policy; staging if not given.")]
+Policies = Annotated[Path | None, typer.Option(help="YAML file of policies; config/validation.yaml if not given.")]
 Version = Annotated[str | None, typer.Option(help="Semantic version, once each; the next minor one if not given.")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE, for example training.views=4; repeatable.")]
 

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import time
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from pipelines.audit import run_audit
-from pipelines.console import say
 from pipelines.dataset import prepare_dataset
 from pipelines.evaluate import key_figures, run_evaluate
 from pipelines.normalize import run_normalize
@@ -24,7 +20,8 @@ from pipelines.options import (
     Model,
     OnLeak,
     PatientPattern,
-    Policy,
+    Policies,
+    PolicyName,
     Pretrained,
     Set,
     Strategy,
@@ -32,13 +29,12 @@ from pipelines.options import (
     configure,
 )
 from pipelines.register import run_register
+from pipelines.steps import nested_step
 from pipelines.train import run_train
 from pipelines.validate import run_validate
 
 if TYPE_CHECKING:
-    from medvision.config import Config
     from medvision.registry.registration import Registration
-    from medvision.tracking.recorder import Recorder
 
 
 def pipeline(
@@ -54,54 +50,48 @@ def pipeline(
     image_size: ImageSize = None,
     grayscale: Grayscale = None,
     on_leak: OnLeak = None,
-    policy: Policy = None,
+    policy: PolicyName = None,
+    policies: Policies = None,
     version: Version = None,
     config: ConfigFile = None,
     set_: Set = None,
 ) -> Registration:
     """Run audit, normalize, train, evaluate, validate and register; a model that fails validation is not registered."""
+    from medvision.errors import ConfigInvalid
     from medvision.registry.registration import check_semantic
     from medvision.tracking.recorder import open_run
+    from medvision.training.launch import launched_rank
+    from medvision.validation.keys import has_key, load_signing_key
     from medvision.validation.policy import load_policy
 
+    if launched_rank() is not None:
+        raise ConfigInvalid("A launcher starts one process a device, and a pipeline is one: give it the train step.")
     settings = configure(
         config, dataset, set_,
         model=model, epochs=epochs, dataset_path=dataset_path, patient_pattern=patient_pattern, pretrained=pretrained,
         strategy=strategy, batch_size=batch_size, lr=lr, image_size=image_size, grayscale=grayscale, on_leak=on_leak,
     )  # fmt: skip
     # What would stop the last steps is said before hours of training.
-    load_policy(policy)
+    load_policy(policy, policies)
+    if has_key(settings.paths.state):
+        load_signing_key(settings.paths.state)
     check_semantic(version)
     with open_run(settings, step="pipeline", name=f"pipeline {settings.training.model}") as parent:
         prepared = prepare_dataset(settings)
-        with _step("audit", settings, parent) as recorder:
+        with nested_step("audit", settings, parent) as recorder:
             run_audit(settings, recorder, prepared)
-        with _step("normalize", settings, parent) as recorder:
+        with nested_step("normalize", settings, parent) as recorder:
             run_normalize(settings, recorder, prepared)
-        with _step("train", settings, parent) as recorder:
+        with nested_step("train", settings, parent) as recorder:
             run_train(settings, recorder, prepared)
-        with _step("evaluate", settings, parent) as recorder:
+        with nested_step("evaluate", settings, parent) as recorder:
             evaluation = run_evaluate(settings, recorder, prepared)
         # The first row that a person sees of a pipeline is its own.
         parent.metrics(key_figures(evaluation), step=0)
-        with _step("validate", settings, parent) as recorder:
-            run_validate(settings, recorder, policy=policy)
-        with _step("register", settings, parent) as recorder:
-            return run_register(settings, recorder, version=version)
-
-
-@contextlib.contextmanager
-def _step(name: str, config: Config, parent: Recorder) -> Iterator[Recorder]:
-    """Open a nested run for a step, and say and record how long it took."""
-    from medvision.tracking.recorder import open_run
-
-    say(f"\n== {name}")
-    started = time.monotonic()
-    with open_run(config, step=name, name=f"{name} {config.training.model}", parent=parent) as recorder:
-        yield recorder
-    seconds = time.monotonic() - started
-    parent.metrics({f"seconds/{name}": seconds}, step=0)
-    say(f"   ({seconds:.1f} s)")
+        with nested_step("validate", settings, parent) as recorder:
+            run_validate(settings, recorder, prepared, policy=policy, policies=policies)
+        with nested_step("register", settings, parent) as recorder:
+            return run_register(settings, recorder, version=version, policies=policies)
 
 
 if __name__ == "__main__":

@@ -28,10 +28,11 @@ from pipelines.options import (
     Strategy,
     configure,
 )
+from pipelines.power import say_unattainable
+from pipelines.scoring import fit_package
 
 if TYPE_CHECKING:
     from medvision.config import Config
-    from medvision.models.catalog import Architecture
     from medvision.models.network import Network
     from medvision.records import Normalization, PackageInfo
     from medvision.tracking.recorder import Recorder
@@ -57,15 +58,20 @@ def train(
     resume: Resume = False,
     config: ConfigFile = None,
     set_: Set = None,
-) -> PackageInfo:
+) -> PackageInfo | None:
     """Train a model and pack its best epoch."""
     from medvision.tracking.recorder import open_run
+    from medvision.training.launch import launched_rank
 
     settings = configure(
         config, dataset, set_,
         model=model, epochs=epochs, dataset_path=dataset_path, patient_pattern=patient_pattern, pretrained=pretrained,
         strategy=strategy, batch_size=batch_size, lr=lr, image_size=image_size, grayscale=grayscale, on_leak=on_leak,
     )  # fmt: skip
+    if launched_rank():
+        # Of the processes that a launcher started, the first records, scores and packs; the others lend their devices.
+        _train_along(settings, resume=resume)
+        return None
     run_key = _interrupted_run(outputs_dir(settings)) if resume else None
     with open_run(settings, step="train", name=f"train {settings.training.model}", run_key=run_key) as recorder:
         prepared = prepare_dataset(settings)
@@ -75,29 +81,24 @@ def train(
 
 def run_train(config: Config, recorder: Recorder, dataset: SplitDataset, *, resume: bool = False) -> PackageInfo:
     """Do the step inside a run."""
-    from medvision.models.catalog import find
-    from medvision.training.fit import fit, resolve_recipe
+    from medvision.evaluation.decisions import check_critical
+    from medvision.training.fit import fit
 
-    entry = find(config.training.model)
-    config = config.model_copy(update={"training": resolve_recipe(config.training, entry)})
+    config = resolve(config)
     folder = outputs_dir(config)
+    check_critical(config.evaluation, dataset.manifest.classes)
+    say_unattainable(dataset, config)
     record_dataset(dataset, config, recorder, context="train")
     normalization = load_or_compute_normalization(config, dataset, recorder)
     _claim_folder(folder, config, dataset, recorder, resume=resume)
     recorder.params(config.model_dump(mode="json", exclude={"paths"}))
-    architecture = entry.architecture(
-        n_classes=len(dataset.manifest.classes),
-        channels=1 if config.transform.grayscale else 3,
-        image_size=config.transform.image_size,
-    )
-    data = load_images(config, dataset, architecture.image_size)
-    network = _build(architecture, normalization, config)
+    network, data = build_network_and_data(config, dataset, normalization)
     say(f"Training {config.training.model} ({config.training.strategy}) for up to {config.training.epochs} epochs")
     result = fit(network, data, config, recorder=recorder, folder=folder, resume=resume)
-    info = _pack(network, result, config, dataset, recorder)
+    info, val_accuracy = _pack(network, result, config, dataset, recorder)
     if config.tracking.tensorboard:
         _draw_graph(network, data, config, recorder)
-    _record_result(result, info, _score_package(folder / PACKAGE, data, config), config, recorder)
+    _record_result(result, info, val_accuracy, config, recorder)
     say(f"Best epoch {result.best_epoch} of {result.n_epochs}: val accuracy {result.best_val_accuracy:.3f}")
     say(f"Package: {folder / PACKAGE}")
     return info
@@ -126,25 +127,57 @@ def load_images(config: Config, dataset: SplitDataset, image_size: int) -> Label
     )
 
 
-def _build(architecture: Architecture, normalization: Normalization, config: Config) -> Network:
+def _train_along(config: Config, *, resume: bool) -> None:
+    """Train as the first process does, and leave nothing behind."""
+    from medvision.records import Silence
+    from medvision.training.fit import fit
+
+    config = resolve(config)
+    dataset = prepare_dataset(config)
+    network, data = build_network_and_data(config, dataset, load_or_compute_normalization(config, dataset, Silence()))
+    fit(network, data, config, recorder=Silence(), folder=outputs_dir(config), resume=resume)
+
+
+def resolve(config: Config) -> Config:
+    """Fill what the settings leave open from the model's entry in the catalog."""
+    from medvision.models.catalog import find
+    from medvision.training.fit import resolve_recipe
+
+    recipe = resolve_recipe(config.training, find(config.training.model))
+    return config.model_copy(update={"training": recipe})
+
+
+def build_network_and_data(
+    config: Config, dataset: SplitDataset, normalization: Normalization
+) -> tuple[Network, LabelledImages]:
+    """Build the untrained network, its head from the seed, and open the images."""
     import torch
 
+    from medvision.models.catalog import find
     from medvision.models.network import build_network
 
+    architecture = find(config.training.model).architecture(
+        n_classes=len(dataset.manifest.classes),
+        channels=1 if config.transform.grayscale else 3,
+        image_size=config.transform.image_size,
+    )
+    data = load_images(config, dataset, architecture.image_size)
     # The head starts from the seed, whatever ran before in this process.
     torch.manual_seed(config.training.seed)
-    return build_network(
+    network = build_network(
         architecture, mean=normalization.mean, std=normalization.std, pretrained=config.training.pretrained
     )
+    return network, data
 
 
 def _pack(
     network: Network, result: FitResult, config: Config, dataset: SplitDataset, recorder: Recorder
-) -> PackageInfo:
-    from medvision.models.package import save_package
+) -> tuple[PackageInfo, float]:
+    """Pack the network with what is fitted on val, and return its val accuracy as it lies on disk."""
+    from medvision.models.package import describe, save_package
 
-    return save_package(
-        outputs_dir(config) / PACKAGE,
+    folder = outputs_dir(config) / PACKAGE
+    info = describe(
         network,
         name=registered_name(config),
         dataset=config.dataset_name,
@@ -155,6 +188,8 @@ def _pack(
         best_epoch=result.best_epoch,
         best_val_accuracy=result.best_val_accuracy,
     )
+    save_package(folder, info, [network])
+    return fit_package(folder, dataset, config)
 
 
 def _draw_graph(network: Network, data: LabelledImages, config: Config, recorder: Recorder) -> None:
@@ -165,17 +200,6 @@ def _draw_graph(network: Network, data: LabelledImages, config: Config, recorder
     folder = run_folder(Journal(recorder.folder), config.paths.tensorboard)
     # A copy: torch warns of arrays that can't be written to, as the cache can't.
     write_graph(folder, network.cpu().eval(), to_tensor(data.images[:1].copy()))
-
-
-def _score_package(package: Path, data: LabelledImages, config: Config) -> float:
-    """Score val once more with the package as it lies on disk, and return its accuracy."""
-    from medvision.evaluation.scoring import place, score
-    from medvision.models.devices import choose_device
-    from medvision.models.package import load_package
-
-    _, network = load_package(package)
-    y_score = score(place(network, choose_device(config.performance)), data.images[data.val], batch_size=64)
-    return float((y_score.argmax(axis=1) == data.labels[data.val]).mean())
 
 
 def _record_result(

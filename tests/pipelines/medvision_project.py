@@ -31,6 +31,24 @@ ON_MODEL = ("--model", "simple_cnn", "--dataset-path", DATASET)
 # From scratch on 96 small images: after these epochs every class is found at least now and then.
 RECIPE = ("--image-size", "32", "--batch-size", "8", "--lr", "3e-3")
 N_EPOCHS = 8
+# Policies of the project's own, beside staging and production.
+POLICIES = """
+  lenient:
+    value: {accuracy: 0.05, sensitivity: 0.01}
+    latency_p95_ms: 10000
+    audit: clean-or-handled
+  plain:
+    value: {accuracy: 0.05, sensitivity: 0.01}
+  rival:
+    value: {accuracy: 0.05, sensitivity: 0.01}
+    non_inferiority: {figure: balanced_accuracy, margin: 0.03}
+  strict:
+    value: {accuracy: 1.0, sensitivity: 1.0, specificity: 1.0}
+    latency_p95_ms: 0.001
+  certain:
+    value: {accuracy: 0.05, sensitivity: 0.01}
+    bound: {accuracy: 0.9}
+"""
 
 
 @dataclass(frozen=True)
@@ -50,8 +68,7 @@ class Project:
         for name in ("MLproject", "conda.yaml"):
             shutil.copy(ROOT / name, folder)
         shutil.copytree(ROOT / "config", folder / "config")
-        self.write("lenient.yaml", "accuracy: 0.05\nsensitivity: 0.01\n")
-        self.write("strict.yaml", "accuracy: 1.0\nsensitivity: 1.0\nspecificity: 1.0\n")
+        self.write("config/validation.yaml", (ROOT / "config" / "validation.yaml").read_text() + POLICIES)
         make_phantom(folder / DATASET, patients_per_class=12, image_size=64)
         git = ("git", "-C", str(folder), "-c", "user.name=test", "-c", "user.email=test@localhost")
         for arguments in (["init", "-q"], ["add", "MLproject", "config"], ["commit", "-q", "-m", "A project."]):
@@ -187,7 +204,7 @@ def piped_project(parent):
     folder = parent / "project"
     folder.mkdir()
     project = Project(folder)
-    options = ("--model", "simple_cnn", "--epochs", str(N_EPOCHS), "--policy", "lenient.yaml")
+    options = ("--model", "simple_cnn", "--epochs", str(N_EPOCHS), "--policy", "lenient")
     project.outcome = project.run("medvision", "pipeline", *options, *ON_DATASET, *RECIPE)
     assert project.outcome.code == 0, project.outcome
     return project

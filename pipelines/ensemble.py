@@ -1,0 +1,123 @@
+"""Join trained models into one package, and fit on val how much each of them counts."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pipelines.console import say
+from pipelines.dataset import SplitDataset, prepare_dataset, record_dataset
+from pipelines.models import PACKAGE, outputs_dir, registered_name
+from pipelines.options import ConfigFile, Dataset, DatasetPath, OnLeak, PatientPattern, Set, configure
+from pipelines.scoring import check_lineage, make_predictions, score_split
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from medvision.config import Config
+    from medvision.models.network import Network
+    from medvision.records import PackageInfo
+    from medvision.tracking.recorder import Recorder
+
+Models = Annotated[str, typer.Option(help="Trained models, separated by blanks: 'resnet18 densenet121'.")]
+Rule = Annotated[str, typer.Option(help="How they are joined: soft (weighted mean), hard (votes) or stacking.")]
+Name = Annotated[str, typer.Option(help="Name of the ensemble: from here on a --model like any other.")]
+
+
+def ensemble(
+    models: Models,
+    rule: Rule = "soft",
+    name: Name = "ensemble",
+    dataset_path: DatasetPath = None,
+    patient_pattern: PatientPattern = None,
+    dataset: Dataset = None,
+    on_leak: OnLeak = None,
+    config: ConfigFile = None,
+    set_: Set = None,
+) -> PackageInfo:
+    """Join trained models into one, which is evaluated, validated, registered and served like any other."""
+    from medvision.tracking.recorder import open_run
+
+    settings = configure(
+        config, dataset, set_,
+        model=name, dataset_path=dataset_path, patient_pattern=patient_pattern, on_leak=on_leak,
+    )  # fmt: skip
+    with open_run(settings, step="ensemble", name=f"ensemble {name}") as recorder:
+        return run_ensemble(settings, recorder, prepare_dataset(settings), models=models.split(), rule=rule)
+
+
+def run_ensemble(
+    config: Config, recorder: Recorder, dataset: SplitDataset, *, models: list[str], rule: str
+) -> PackageInfo:
+    """Do the step inside a run."""
+    from medvision.models.package import load_package, package_digest, save_package
+    from medvision.registry.logged_model import record_model
+    from medvision.training.ensembling import check_rule
+
+    check_rule(rule)
+    record_dataset(dataset, config, recorder, context="train")
+    loaded = [load_package(_package_of(config, model)) for model in models]
+    networks = [network for _, own in loaded for network in own]
+    info = _draft([info for info, _ in loaded], config, recorder)
+    check_lineage(info, dataset)
+    info, val_accuracy = _fit(info, networks, dataset, config, rule)
+    folder = outputs_dir(config) / PACKAGE
+    info = save_package(folder, info, networks)
+    recorder.params({"ensemble.models": " ".join(models), "ensemble.rule": rule})
+    recorder.tags({"best_val_accuracy": round(val_accuracy, 6)})
+    record_model(recorder, folder, info, package_digest(folder))
+    say(f"{info.name} ({rule}) of {', '.join(models)}: val accuracy {val_accuracy:.3f}")
+    for model, weight in zip(models, info.combination.weights, strict=False):
+        say(f"  {model}: weight {weight:.2f}")
+    say(f"Package: {folder}")
+    return info
+
+
+def _package_of(config: Config, model: str) -> Path:
+    from medvision.errors import ConfigInvalid
+
+    named = config.model_copy(update={"training": config.training.model_copy(update={"model": model})})
+    folder = outputs_dir(named) / PACKAGE
+    if not folder.is_dir():
+        raise ConfigInvalid(f"{model} is not trained yet: {folder} is missing. Run: medvision train --model {model}")
+    return folder
+
+
+def _draft(packages: list[PackageInfo], config: Config, recorder: Recorder) -> PackageInfo:
+    from medvision.records import Combination
+    from medvision.training.ensembling import join_members
+
+    members = join_members(packages)
+    return dataclasses.replace(
+        packages[0],
+        name=registered_name(config),
+        members=members,
+        combination=Combination(weights=(1.0,) * len(members)),
+        operating_points=(),
+        conformal=None,
+        run_key=recorder.run_key,
+    )
+
+
+def _fit(
+    info: PackageInfo, networks: list[Network], dataset: SplitDataset, config: Config, rule: str
+) -> tuple[PackageInfo, float]:
+    """Fit on val how the members are combined, and then what any package has fitted; return val's accuracy too."""
+    from medvision.evaluation.decisions import fit_decisions
+    from medvision.training.ensembling import fit_combination
+
+    rows = dataset.split.indices("val")
+    scores = score_split(info, networks, dataset, config, "val")
+    table = dataset.manifest.rows.iloc[rows]
+    combination, y_score = fit_combination(rule, scores.members, table.label.to_numpy(), table.group.factorize()[0])
+    val = make_predictions(dataset, rows, y_score)
+    fitted = fit_decisions(dataclasses.replace(info, combination=combination), val, config.evaluation)
+    return fitted, float((val.y_pred == val.y_true).mean())
+
+
+if __name__ == "__main__":
+    from medvision.cli import main_step
+
+    main_step(ensemble)

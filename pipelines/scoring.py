@@ -1,0 +1,128 @@
+"""The probabilities of a package for one side of the split, and what is fitted to them."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    import numpy as np
+
+    from medvision.config import Config
+    from medvision.data.cache import ImageRows
+    from medvision.evaluation.predictions import Predictions
+    from medvision.evaluation.scoring import Scores
+    from medvision.models.network import Network
+    from medvision.records import PackageInfo, Preprocessing
+    from pipelines.dataset import SplitDataset
+
+
+def check_lineage(info: PackageInfo, dataset: SplitDataset) -> None:
+    """Raise FingerprintMismatch unless a package was trained on the split at hand."""
+    from medvision.errors import FingerprintMismatch
+
+    if info.split_fingerprint != dataset.split.fingerprint:
+        raise FingerprintMismatch(
+            f"{info.name} was trained on split {info.split_fingerprint[:12]} of {info.dataset}, but the split at hand "
+            f"is {dataset.split.fingerprint[:12]}: its test images may have been trained on. "
+            "Evaluate with the settings of the training, or train again."
+        )
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A package that has scored the test split: networks where they compute, predictions, scores of the members."""
+
+    info: PackageInfo
+    networks: tuple[Network, ...]
+    predictions: Predictions
+    members: np.ndarray
+
+
+def look_at_test_set(
+    config: Config, dataset: SplitDataset, info: PackageInfo, package_digest: str, *, step: str
+) -> int:
+    """Write into the ledger of the test set that a step opens it; return how often it was opened, this included."""
+    from medvision.validation.test_ledger import fingerprint_test_set, look
+
+    return look(
+        config.dataset_dir,
+        step=step,
+        model=info.name,
+        package_digest=package_digest,
+        test_fingerprint=fingerprint_test_set(dataset.manifest, dataset.split),
+    )
+
+
+def score_test_set(
+    info: PackageInfo, networks: Sequence[Network], dataset: SplitDataset, config: Config, *, package_digest: str
+) -> Scored:
+    """Score the test split; the predictions say of which package and of which test set they are."""
+    from medvision.validation.test_ledger import fingerprint_test_set
+
+    scores = score_split(info, networks, dataset, config, "test")
+    predictions = dataclasses.replace(
+        make_predictions(dataset, dataset.split.indices("test"), scores.y_score),
+        package_digest=package_digest,
+        test_fingerprint=fingerprint_test_set(dataset.manifest, dataset.split),
+    )
+    return Scored(info, tuple(networks), predictions, scores.members)
+
+
+def score_split(
+    info: PackageInfo, networks: Sequence[Network], dataset: SplitDataset, config: Config, side: str
+) -> Scores:
+    """Score the images of one side of the split, in the order of its rows."""
+    from medvision.evaluation.scoring import place, score_package
+    from medvision.models.devices import choose_device
+
+    device, rows = choose_device(config.performance), dataset.split.indices(side)
+    placed = [place(network, device) for network in networks]
+    return score_package(info, placed, lambda form: open_images(form, rows, dataset, config), batch_size=64)
+
+
+def open_images(preprocessing: Preprocessing, rows: np.ndarray, dataset: SplitDataset, config: Config) -> ImageRows:
+    """Open some rows of the dataset as a member of a package takes them."""
+    from medvision.data.cache import ImageRows, open_cache
+
+    images = open_cache(
+        dataset.manifest,
+        image_size=preprocessing.image_size,
+        channels=preprocessing.channels,
+        folder=config.paths.state / "cache",
+        workers=config.performance.workers,
+    )
+    return ImageRows(images, rows)
+
+
+def make_predictions(dataset: SplitDataset, rows: np.ndarray, y_score: np.ndarray) -> Predictions:
+    """Return scores (n, k) with the truth and the patients of the rows (n,) that they are of."""
+    from medvision.evaluation.predictions import Predictions
+
+    table = dataset.manifest.rows.iloc[rows]
+    return Predictions(
+        image_ids=tuple(table.image_id),
+        patient_keys=tuple(key or None for key in table.patient_key),
+        y_true=table.label.to_numpy(),
+        y_score=y_score,
+        classes=dataset.manifest.classes,
+    )
+
+
+def fit_package(folder: Path, dataset: SplitDataset, config: Config) -> tuple[PackageInfo, float]:
+    """Fit on val what turns a package's scores into decisions, and keep it in the package.
+
+    Returns what the package says now, and its accuracy on val, computed with the weights as they lie on disk.
+    """
+    from medvision.evaluation.decisions import fit_decisions
+    from medvision.models.package import load_package, save_package
+
+    info, networks = load_package(folder)
+    scores = score_split(info, networks, dataset, config, "val")
+    val = make_predictions(dataset, dataset.split.indices("val"), scores.y_score)
+    fitted = fit_decisions(info, val, config.evaluation)
+    return save_package(folder, fitted, networks), float((val.y_pred == val.y_true).mean())

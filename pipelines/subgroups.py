@@ -1,0 +1,39 @@
+"""The figures of the subgroups that the settings name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from medvision.config import Config
+    from medvision.evaluation.predictions import Predictions
+    from medvision.records import Subgroup
+    from pipelines.dataset import SplitDataset
+
+
+def measure_subgroups(predictions: Predictions, dataset: SplitDataset, config: Config) -> tuple[Subgroup, ...]:
+    """Assess the test images by each column of ``evaluation.subgroups``."""
+    from medvision.evaluation.subgroups import assess_subgroups
+    from medvision.records import Plan
+
+    plan = Plan(config.evaluation.replicates, config.evaluation.seed)
+    columns = subgroup_columns(dataset, config)
+    return tuple(
+        subgroup
+        for column, values in columns.items()
+        for subgroup in assess_subgroups(predictions, column, values, plan)
+    )
+
+
+def subgroup_columns(dataset: SplitDataset, config: Config) -> dict[str, pd.Series]:
+    """Return the columns of ``evaluation.subgroups`` for the test images; ConfigInvalid names the nearest of none."""
+    from medvision.config import nearest
+    from medvision.errors import ConfigInvalid
+
+    rows = dataset.manifest.rows.iloc[dataset.split.indices("test")]
+    for column in config.evaluation.subgroups:
+        if column not in rows.columns:
+            raise ConfigInvalid(f"evaluation.subgroups: no column {column!r}. {nearest(column, list(rows.columns))}")
+    return {column: rows[column] for column in config.evaluation.subgroups}
