@@ -11,6 +11,7 @@ import typer
 from pipelines.console import say
 from pipelines.crossval import cross_validate
 from pipelines.dataset import SplitDataset, prepare_dataset, record_dataset
+from pipelines.fetch import fetch_package
 from pipelines.html import write_html
 from pipelines.models import DETAILS_FILE, EVALUATION_FILE, PACKAGE, PREDICTIONS_FILE, outputs_dir, results_dir
 from pipelines.options import (
@@ -39,6 +40,9 @@ if TYPE_CHECKING:
     from medvision.records import Details, Evaluation
     from medvision.tracking.recorder import Recorder
 
+Source = Annotated[
+    str | None, typer.Option(help="Evaluate a package from elsewhere: its folder, models:/NAME/1, or a run id.")
+]
 Detailed = Annotated[bool, typer.Option("--detailed", help="Also speed, and subgroups where columns are named.")]
 MedicalValidation = Annotated[bool, typer.Option("--medical-validation", help="Also validate, as the next step.")]
 CrossValidation = Annotated[bool, typer.Option("--cross-validation", help="Also train and test the recipe in folds.")]
@@ -57,6 +61,7 @@ class Extras:
 
 def evaluate(
     model: Model = None,
+    source: Source = None,
     detailed: Detailed = False,
     medical_validation: MedicalValidation = False,
     cross_validation: CrossValidation = False,
@@ -78,6 +83,8 @@ def evaluate(
         config, dataset, set_,
         model=model, dataset_path=dataset_path, patient_pattern=patient_pattern, on_leak=on_leak,
     )  # fmt: skip
+    if source:
+        settings = fetch_package(settings, source)
     extras = Extras(detailed, cross_validation, robustness_test)
     with open_run(settings, step="evaluate", name=f"evaluate {settings.training.model}") as recorder:
         prepared = prepare_dataset(settings)

@@ -242,7 +242,7 @@ def _measure_latency(config: Config) -> float:
 def _compare(case: Case, figure: str, dataset: SplitDataset, config: Config) -> AgainstChampion:
     """Score the champion of the registry on the same test images, and compare."""
     from medvision.models.package import load_package, package_digest
-    from medvision.registry.champion import download_champion
+    from medvision.registry.packages import download_champion
     from medvision.tracking.mlflow_sink import tracking_uri
     from medvision.validation.comparison import compare
     from medvision.validation.evidence import AgainstChampion

@@ -88,6 +88,23 @@ def save_package(folder: Path, info: PackageInfo, networks: Sequence[Network]) -
     return info
 
 
+def copy_package(source: Path, folder: Path) -> PackageInfo:
+    """Copy a package byte by byte, so that its digest stays; one that is already there stays until the copy is whole.
+
+    Raises CheckpointCorrupt as load_package does.
+    """
+    info, _ = load_package(source)
+    new = _fresh_folder(folder)
+    try:
+        for name in (WEIGHTS, INFO):
+            content = (_present(source) / name).read_bytes()
+            atomic_write(new / name, lambda file, content=content: file.write(content))
+        _replace(folder, new)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+    return info
+
+
 def load_package(folder: Path) -> tuple[PackageInfo, tuple[Network, ...]]:
     """Return what a package holds; the networks, one a member, are on the CPU and in evaluation mode.
 

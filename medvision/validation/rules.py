@@ -51,7 +51,7 @@ def hold(evaluation: Evaluation, policy: Policy, evidence: Evidence) -> Iterator
     yield from (_hold_value(claim) for claim in _claims(evaluation, policy, "value"))
     yield from (_hold_bound(claim, counts) for claim in _claims(evaluation, policy, "bound"))
     yield from (_hold_ceiling(claim, counts) for claim in _ceilings(evaluation, policy))
-    yield from _hold_champion(policy, evidence)
+    yield from _hold_champion(evaluation, policy, evidence)
     yield from _hold_subgroups(policy, evidence)
     yield from _hold_latency(policy, evidence)
     yield from _hold_audit(evaluation, policy, evidence)
@@ -131,7 +131,7 @@ def _hold_ceiling(claim: Claim, counts: Counts) -> RuleOutcome:
     return RuleOutcome(claim.rule, state, allowed, figure.bound, figure.low, figure.high, message, remedy)
 
 
-def _hold_champion(policy: Policy, evidence: Evidence) -> Iterator[RuleOutcome]:
+def _hold_champion(evaluation: Evaluation, policy: Policy, evidence: Evidence) -> Iterator[RuleOutcome]:
     asked, comparison = policy.rules.non_inferiority, evidence.comparison
     if asked is None:
         return
@@ -142,6 +142,9 @@ def _hold_champion(policy: Policy, evidence: Evidence) -> Iterator[RuleOutcome]:
     )
     if comparison is not None and comparison.champion_digest is None:
         yield _plain(rule, True, f"{what}: the registry has no champion to be compared with", "")
+        return
+    if comparison is not None and comparison.champion_digest == evaluation.package_digest:
+        yield _plain(rule, True, f"{what}: it is the champion itself", "")
         return
     figure = None if comparison is None else comparison.difference
     if figure is None or figure.bound is None or not _is_sound(figure) or not -1 <= figure.bound <= 1:

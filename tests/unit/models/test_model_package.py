@@ -9,7 +9,7 @@ import torch
 from medvision.errors import CheckpointCorrupt, DataInvalid, DiskFull
 from medvision.files import sha256_file
 from medvision.models import package
-from medvision.models.package import describe, load_package, package_digest, save_package
+from medvision.models.package import copy_package, describe, load_package, package_digest, save_package
 from medvision.records import PackageInfo, load_record, record_fingerprint
 
 FIELDS = {
@@ -185,13 +185,20 @@ def test_a_full_disk_leaves_the_old_package(build, folder, monkeypatch):
     assert [path.name for path in folder.parent.iterdir()] == ["package"]
 
 
+def test_a_copy_is_the_same_package(folder, tmp_path):
+    """A copy has the bytes, and so the digest, of what it was made from."""
+    copy_package(folder, tmp_path / "copy")
+    assert package_digest(tmp_path / "copy") == package_digest(folder)
+    assert sha256_file(tmp_path / "copy" / "weights.safetensors") == sha256_file(folder / "weights.safetensors")
+
+
 # Kills a forked save at its first step on the disk, at its second, and so on, until one is left to end.
 KILLED_SAVES = """
 import os, shutil, signal, sys
 from pathlib import Path
 from medvision.models.catalog import Architecture
 from medvision.models.network import build_network
-from medvision.models.package import describe, load_package, save_package
+from medvision.models.package import copy_package, describe, load_package, save_package
 
 original, folder = Path(sys.argv[1]), Path(sys.argv[2]) / "package"
 fields = {fields!r}
