@@ -9,7 +9,9 @@ import hashlib
 import os
 import shutil
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
 import safetensors.torch
 import torch
@@ -97,12 +99,15 @@ def copy_package(source: Path, folder: Path) -> PackageInfo:
     new = _fresh_folder(folder)
     try:
         for name in (WEIGHTS, INFO):
-            content = (_present(source) / name).read_bytes()
-            atomic_write(new / name, lambda file, content=content: file.write(content))
+            atomic_write(new / name, partial(_write, (_present(source) / name).read_bytes()))
         _replace(folder, new)
     finally:
         shutil.rmtree(new, ignore_errors=True)
     return info
+
+
+def _write(content: bytes, file: BinaryIO) -> None:
+    file.write(content)
 
 
 def load_package(folder: Path) -> tuple[PackageInfo, tuple[Network, ...]]:
