@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from medvision.errors import ConfigInvalid
 from medvision.files import project_root
@@ -93,6 +93,7 @@ class TrainingConfig(_Section):
     lr: float | None = Field(None, gt=0)
     weight_decay: float = Field(0.01, ge=0)
     warmup_epochs: float = Field(1.0, ge=0)
+    cycles: int = Field(1, ge=1, description="Cosine cycles of the learning rate; each leaves a member of an ensemble.")
     gradient_clip: float = Field(1.0, ge=0, description="Largest gradient norm; 0 for none.")
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     imbalance: Literal["none", "weights", "sampler"] = "weights"
@@ -102,6 +103,16 @@ class TrainingConfig(_Section):
     min_delta: float = Field(0.0005, ge=0)
     save_every: int = Field(0, ge=0, description="Also keep a checkpoint every so many epochs; 0 for never.")
     seed: int = Field(42, ge=0)
+
+    @field_validator("cycles")
+    @classmethod
+    def _have_epochs(cls, cycles: int, info: ValidationInfo) -> int:
+        epochs = info.data.get("epochs", cycles)
+        if epochs < cycles:
+            raise ValueError(
+                f"each cycle needs an epoch at least, and training.epochs is {epochs}: use as few cycles, or raise it"
+            )
+        return cycles
 
 
 class Recipe(TrainingConfig):
@@ -158,6 +169,9 @@ class TrackingConfig(_Section):
     experiment: str | None = Field(None, description="MLflow experiment; the dataset's name if not given.")
     wandb: bool = Field(True, description="W&B beside MLflow: offline unless WANDB_API_KEY is set.")
     tensorboard: bool = True
+    share_images: bool = Field(
+        True, description="Whether reports that show images of patients are recorded; false keeps them in results/."
+    )
     drain_s: float = Field(30.0, ge=0, description="How long the end of a run waits for the tracking server.")
 
 

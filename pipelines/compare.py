@@ -9,7 +9,7 @@ import typer
 from pipelines.console import say
 from pipelines.dataset import SplitDataset, prepare_dataset, record_dataset
 from pipelines.evaluate import run_evaluate
-from pipelines.models import PACKAGE, PREDICTIONS_FILE, outputs_dir, results_dir
+from pipelines.models import PACKAGE, PREDICTIONS_FILE, outputs_dir, plan_of, results_dir, with_model
 from pipelines.options import (
     ConfigFile,
     Dataset,
@@ -22,6 +22,7 @@ from pipelines.options import (
     Set,
     configure,
 )
+from pipelines.scoring import check_lineage
 from pipelines.speed import measure_package
 from pipelines.steps import nested_step
 from pipelines.train import run_train
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from medvision.config import Config
-    from medvision.records import ComparedModel, Comparison
+    from medvision.records import ComparedModel, Comparison, Evaluation
     from medvision.tracking.recorder import Recorder
 
 Models = Annotated[str, typer.Option(help="Models, separated by blanks: 'resnet18 efficientnet_b0 densenet121'.")]
@@ -67,52 +68,66 @@ def compare(
         image_size=image_size, on_leak=on_leak,
     )  # fmt: skip
     with open_run(settings, step="compare", name=f"compare {models}") as recorder:
-        return run_compare(settings, recorder, prepare_dataset(settings), models=list(dict.fromkeys(models.split())))
+        return run_compare(settings, recorder, prepare_dataset(settings), models=models.split())
 
 
-def run_compare(config: Config, recorder: Recorder, dataset: SplitDataset, *, models: list[str]) -> Comparison:
-    """Do the step inside a run."""
+def run_compare(
+    config: Config,
+    recorder: Recorder,
+    dataset: SplitDataset,
+    *,
+    models: list[str],
+    known: dict[str, Evaluation] | None = None,
+) -> Comparison:
+    """Do the step inside a run; the evaluations of ``known`` models are not made again."""
     from medvision.errors import ConfigInvalid
     from medvision.evaluation.compare import compare_models
     from medvision.evaluation.predictions import load_predictions
-    from medvision.records import Comparison, Plan
+    from medvision.records import Comparison
 
-    if len(models) < 2:
-        raise ConfigInvalid(f"A comparison needs at least two models; found {len(models)}: --models 'A B'.")
+    names = list(dict.fromkeys(models))
+    if len(names) < 2:
+        raise ConfigInvalid(f"A comparison needs at least two models; found {len(names)}: --models 'A B'.")
+    settings = {name: with_model(config, name) for name in names}
+    for each in settings.values():
+        _check(each, dataset)
     record_dataset(dataset, config, recorder, context="test")
-    settings = {name: _of_model(config, name) for name in models}
-    compared = [_evaluate(settings[name], recorder, dataset) for name in models]
-    predictions = [(name, load_predictions(results_dir(settings[name]) / PREDICTIONS_FILE)) for name in models]
-    plan = Plan(config.evaluation.replicates, config.evaluation.seed)
+    compared = [_evaluate(settings[name], recorder, dataset, (known or {}).get(name)) for name in names]
+    predictions = [(name, load_predictions(results_dir(settings[name]) / PREDICTIONS_FILE)) for name in names]
     # The best first, by the figure that no majority class can carry.
     compared.sort(key=lambda model: model.evaluation.overall.balanced_accuracy.value or 0.0, reverse=True)
-    comparison = Comparison(tuple(compared), compare_models(predictions, plan))
+    comparison = Comparison(tuple(compared), compare_models(predictions, plan_of(config)))
     _report(comparison, config.paths.results / FOLDER, recorder)
     return comparison
 
 
-def _of_model(config: Config, name: str) -> Config:
-    return config.model_copy(update={"training": config.training.model_copy(update={"model": name})})
-
-
-def _evaluate(config: Config, recorder: Recorder, dataset: SplitDataset) -> ComparedModel:
-    from medvision.errors import FingerprintMismatch
-    from medvision.models.package import load_package
-    from medvision.records import ComparedModel
-    from pipelines.scoring import check_lineage
+def _check(config: Config, dataset: SplitDataset) -> None:
+    """Raise, before the first model is trained, what would stop the last."""
+    from medvision.models.catalog import OWN, find
+    from medvision.models.package import load_info
+    from medvision.models.weights import find_weights
 
     package = outputs_dir(config) / PACKAGE
-    try:
-        trained = package.is_dir()
-        if trained:
-            check_lineage(load_package(package)[0], dataset)
-    except FingerprintMismatch:
-        trained = False
-    if not trained:
+    if package.is_dir():
+        check_lineage(load_info(package), dataset)
+        return
+    entry, pretrained = find(config.training.model), config.training.pretrained
+    if not isinstance(pretrained, bool) and entry.timm_name != OWN:
+        find_weights(pretrained, config.training.model, entry.timm_name)
+
+
+def _evaluate(
+    config: Config, recorder: Recorder, dataset: SplitDataset, evaluation: Evaluation | None
+) -> ComparedModel:
+    from medvision.records import ComparedModel
+
+    package = outputs_dir(config) / PACKAGE
+    if not package.is_dir():
         with nested_step("train", config, recorder) as nested:
             run_train(config, nested, dataset)
-    with nested_step("evaluate", config, recorder) as nested:
-        evaluation = run_evaluate(config, nested, dataset)
+    if evaluation is None:
+        with nested_step("evaluate", config, recorder) as nested:
+            evaluation = run_evaluate(config, nested, dataset)
     return ComparedModel(config.training.model, evaluation, measure_package(package, config))
 
 

@@ -6,7 +6,7 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from pipelines.console import say
-from pipelines.models import outputs_dir, registered_name
+from pipelines.models import outputs_dir, plan_of, registered_name
 from pipelines.normalize import load_or_compute_normalization
 from pipelines.train import build_network_and_data, resolve
 
@@ -30,19 +30,10 @@ def cross_validate(config: Config, recorder: Recorder, dataset: SplitDataset) ->
     images are those of the train split.
     """
     from medvision.evaluation.cross_validation import summarize
-    from medvision.records import Plan
-    from medvision.training.folds import make_folds
 
     config = resolve(config)
     normalization = load_or_compute_normalization(config, dataset, recorder)
-    pool, rows = _pool(dataset), dataset.manifest.rows
-    folds = make_folds(
-        pool,
-        rows.label.to_numpy()[pool],
-        rows.group.to_numpy()[pool],
-        folds=config.evaluation.folds,
-        seed=config.evaluation.seed,
-    )
+    pool, folds = _pool(dataset), plan_folds(config, dataset)
     tested, figures = [], []
     for number, fold in enumerate(folds):
         network, data = build_network_and_data(config, dataset, normalization)
@@ -51,8 +42,22 @@ def cross_validate(config: Config, recorder: Recorder, dataset: SplitDataset) ->
         say(f"  fold {number + 1} of {len(folds)}: accuracy {of_fold.accuracy:.3f} on {of_fold.n_test} images")
         tested.append(predictions)
         figures.append(of_fold)
-    plan = Plan(config.evaluation.replicates, config.evaluation.seed)
-    return summarize(registered_name(config), config.dataset_name, dataset.split.fingerprint, tested, figures, plan)
+    fingerprint = dataset.split.fingerprint
+    return summarize(registered_name(config), config.dataset_name, fingerprint, tested, figures, plan_of(config))
+
+
+def plan_folds(config: Config, dataset: SplitDataset) -> tuple[Fold, ...]:
+    """Part train and val into folds by patient; DataInvalid where a class has too few of them."""
+    from medvision.training.folds import make_folds
+
+    pool, rows = _pool(dataset), dataset.manifest.rows
+    return make_folds(
+        pool,
+        rows.label.to_numpy()[pool],
+        rows.group.to_numpy()[pool],
+        folds=config.evaluation.folds,
+        seed=config.evaluation.seed,
+    )
 
 
 def _pool(dataset: SplitDataset) -> np.ndarray:

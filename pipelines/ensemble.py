@@ -9,15 +9,12 @@ import typer
 
 from pipelines.console import say
 from pipelines.dataset import SplitDataset, prepare_dataset, record_dataset
-from pipelines.models import PACKAGE, outputs_dir, registered_name
+from pipelines.models import PACKAGE, check_new_name, outputs_dir, registered_name, trained_package, with_model
 from pipelines.options import ConfigFile, Dataset, DatasetPath, OnLeak, PatientPattern, Set, configure
-from pipelines.scoring import check_lineage, make_predictions, score_split
+from pipelines.scoring import check_lineage, fit_members
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from medvision.config import Config
-    from medvision.models.network import Network
     from medvision.records import PackageInfo
     from medvision.tracking.recorder import Recorder
 
@@ -52,17 +49,24 @@ def run_ensemble(
     config: Config, recorder: Recorder, dataset: SplitDataset, *, models: list[str], rule: str
 ) -> PackageInfo:
     """Do the step inside a run."""
+    from medvision.errors import ConfigInvalid
     from medvision.models.package import load_package, package_digest, save_package
     from medvision.registry.logged_model import record_model
     from medvision.training.ensembling import check_rule
 
     check_rule(rule)
+    check_new_name(config)
+    if len(set(models)) < len(models) or config.training.model in models:
+        raise ConfigInvalid(
+            f"An ensemble joins different models under another name; found --models {' '.join(models)!r}."
+        )
+    folders = [trained_package(with_model(config, model)) for model in models]
     record_dataset(dataset, config, recorder, context="train")
-    loaded = [load_package(_package_of(config, model)) for model in models]
+    loaded = [load_package(folder) for folder in folders]
     networks = [network for _, own in loaded for network in own]
     info = _draft([info for info, _ in loaded], config, recorder)
     check_lineage(info, dataset)
-    info, val_accuracy = _fit(info, networks, dataset, config, rule)
+    info, val_accuracy = fit_members(info, networks, dataset, config, rule)
     folder = outputs_dir(config) / PACKAGE
     info = save_package(folder, info, networks)
     recorder.params({"ensemble.models": " ".join(models), "ensemble.rule": rule})
@@ -73,16 +77,6 @@ def run_ensemble(
         say(f"  {model}: weight {weight:.2f}")
     say(f"Package: {folder}")
     return info
-
-
-def _package_of(config: Config, model: str) -> Path:
-    from medvision.errors import ConfigInvalid
-
-    named = config.model_copy(update={"training": config.training.model_copy(update={"model": model})})
-    folder = outputs_dir(named) / PACKAGE
-    if not folder.is_dir():
-        raise ConfigInvalid(f"{model} is not trained yet: {folder} is missing. Run: medvision train --model {model}")
-    return folder
 
 
 def _draft(packages: list[PackageInfo], config: Config, recorder: Recorder) -> PackageInfo:
@@ -99,22 +93,6 @@ def _draft(packages: list[PackageInfo], config: Config, recorder: Recorder) -> P
         conformal=None,
         run_key=recorder.run_key,
     )
-
-
-def _fit(
-    info: PackageInfo, networks: list[Network], dataset: SplitDataset, config: Config, rule: str
-) -> tuple[PackageInfo, float]:
-    """Fit on val how the members are combined, and then what any package has fitted; return val's accuracy too."""
-    from medvision.evaluation.decisions import fit_decisions
-    from medvision.training.ensembling import fit_combination
-
-    rows = dataset.split.indices("val")
-    scores = score_split(info, networks, dataset, config, "val")
-    table = dataset.manifest.rows.iloc[rows]
-    combination, y_score = fit_combination(rule, scores.members, table.label.to_numpy(), table.group.factorize()[0])
-    val = make_predictions(dataset, rows, y_score)
-    fitted = fit_decisions(dataclasses.replace(info, combination=combination), val, config.evaluation)
-    return fitted, float((val.y_pred == val.y_true).mean())
 
 
 if __name__ == "__main__":

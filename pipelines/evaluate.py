@@ -9,11 +9,21 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipelines.console import say
-from pipelines.crossval import cross_validate
+from pipelines.crossval import cross_validate, plan_folds
 from pipelines.dataset import SplitDataset, prepare_dataset, record_dataset
 from pipelines.fetch import fetch_package
 from pipelines.html import write_html
-from pipelines.models import DETAILS_FILE, EVALUATION_FILE, PACKAGE, PREDICTIONS_FILE, outputs_dir, results_dir
+from pipelines.models import (
+    DETAILS_FILE,
+    EVALUATION_FILE,
+    PACKAGE,
+    PREDICTIONS_FILE,
+    outputs_dir,
+    plan_of,
+    results_dir,
+    trained_package,
+    with_model,
+)
 from pipelines.options import (
     ConfigFile,
     Dataset,
@@ -26,11 +36,12 @@ from pipelines.options import (
     Set,
     configure,
 )
-from pipelines.pictures import draw_pictures
+from pipelines.pictures import WITH_IMAGES, draw_pictures
 from pipelines.robustness import measure_robustness
 from pipelines.scoring import Scored, check_lineage, look_at_test_set, score_test_set
 from pipelines.speed import measure_package
-from pipelines.subgroups import measure_subgroups
+from pipelines.subgroups import measure_subgroups, subgroup_columns
+from pipelines.train import resolve
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -88,9 +99,11 @@ def evaluate(
     extras = Extras(detailed, cross_validation, robustness_test)
     with open_run(settings, step="evaluate", name=f"evaluate {settings.training.model}") as recorder:
         prepared = prepare_dataset(settings)
+        for other in (compare or "").split():
+            trained_package(with_model(settings, other))
         evaluation = run_evaluate(settings, recorder, prepared, extras=extras)
         if compare:
-            _compare(settings, recorder, prepared, compare)
+            _compare(settings, recorder, prepared, compare, evaluation)
         if medical_validation:
             _validate(settings, recorder, prepared, policy, policies)
     return evaluation
@@ -105,11 +118,11 @@ def run_evaluate(
     from medvision.evaluation.predictions import load_predictions, save_predictions
     from medvision.files import sha256_file
     from medvision.models.package import load_package, package_digest
-    from medvision.records import Plan
 
     package, path = outputs_dir(config) / PACKAGE, results_dir(config) / PREDICTIONS_FILE
     (info, networks), digest = load_package(package), package_digest(package)
     check_lineage(info, dataset)
+    _check(info, extras or Extras(), dataset, config)
     record_dataset(dataset, config, recorder, context="test")
     looks = look_at_test_set(config, dataset, info, digest, step="evaluate")
     scored = score_test_set(info, networks, dataset, config, package_digest=digest)
@@ -123,12 +136,30 @@ def run_evaluate(
         package_digest=digest,
         split_fingerprint=dataset.split.fingerprint,
         predictions_sha256=sha256_file(path),
-        plan=Plan(config.evaluation.replicates, config.evaluation.seed),
+        plan=plan_of(config),
     )
     details = describe_details(evaluation, predictions, info, prevalence=config.evaluation.prevalence, looks=looks)
     details = _extend(details, extras or Extras(), predictions, scored, dataset, config, recorder)
     _report(evaluation, details, predictions, scored, dataset, config, recorder)
     return evaluation
+
+
+def _check(info: PackageInfo, extras: Extras, dataset: SplitDataset, config: Config) -> None:
+    """Raise what would stop the last part of the evaluation before the test set is looked at."""
+    from medvision.errors import ConfigInvalid
+    from medvision.evaluation.decisions import check_critical
+
+    check_critical(config.evaluation, info.classes)
+    fitted = {point.class_name for point in info.operating_points}
+    for name in {*config.evaluation.critical_classes, *config.evaluation.prevalence} - fitted:
+        raise ConfigInvalid(
+            f"{info.name} was packed without an operating point of {name!r}: it is fitted on val when a model is packed. "
+            f"Train again with --resume and --set evaluation.critical_classes=[{name}]."
+        )
+    if extras.detailed:
+        subgroup_columns(dataset, config)
+    if extras.cross_validation:
+        plan_folds(resolve(config), dataset)
 
 
 def _extend(
@@ -183,16 +214,18 @@ def _report(
     recorder.tags({**tags, "medvision.test_looks": details.looks})
     recorder.metrics({**key_figures(evaluation), **_class_figures(evaluation)}, step=0)
     for name in (EVALUATION_FILE, DETAILS_FILE, PREDICTIONS_FILE, "evaluation_report.txt", *pictures):
-        recorder.artifact(folder / name, folder="evaluation")
-    write_html(config, recorder)
+        if config.tracking.share_images or name not in WITH_IMAGES:
+            recorder.artifact(folder / name, folder="evaluation")
+    write_html(config, recorder, evaluation)
     say(text)
     say(f"Saved in {folder}")
 
 
-def _compare(config: Config, recorder: Recorder, dataset: SplitDataset, others: str) -> None:
+def _compare(config: Config, recorder: Recorder, dataset: SplitDataset, others: str, evaluation: Evaluation) -> None:
     from pipelines.compare import run_compare
 
-    run_compare(config, recorder, dataset, models=[config.training.model, *others.split()])
+    name = config.training.model
+    run_compare(config, recorder, dataset, models=[name, *others.split()], known={name: evaluation})
 
 
 def _validate(

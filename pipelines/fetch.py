@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipelines.console import say
-from pipelines.models import PACKAGE, outputs_dir
+from pipelines.models import PACKAGE, check_new_name, outputs_dir, with_model
 
 if TYPE_CHECKING:
     from medvision.config import Config
@@ -20,27 +20,35 @@ def fetch_package(config: Config, source: str) -> Config:
     It is named after its source, so that nothing that was trained here is overwritten. Raises ConfigInvalid for a
     source that holds no package; CheckpointCorrupt for a damaged one.
     """
-    from medvision.models.package import copy_package
+    from medvision.errors import ConfigInvalid
+    from medvision.models.package import copy_package, package_digest
     from medvision.registry.packages import download_package
     from medvision.tracking.mlflow_sink import tracking_uri
 
-    training = config.training.model_copy(update={"model": _name(source)})
-    named = config.model_copy(update={"training": training})
+    local = _local(Path(source))
+    named = with_model(config, _name(str(local or source)))
+    target = outputs_dir(named) / PACKAGE
+    if local and local.resolve() == target.resolve():
+        return named
+    check_new_name(named)
     with tempfile.TemporaryDirectory() as folder:
-        place = _local(Path(source)) or download_package(tracking_uri(config), source, Path(folder))
-        target = outputs_dir(named) / PACKAGE
-        if place.resolve() != target.resolve():
-            copy_package(place, target)
-    say(f"{source} is model {training.model} from here on: --model {training.model}")
+        place = local or download_package(tracking_uri(config), source, Path(folder))
+        if target.is_dir() and package_digest(target) != package_digest(place):
+            raise ConfigInvalid(
+                f"There is another model in {target}. Move it away, or copy {source} under another name."
+            )
+        copy_package(place, target)
+    say(f"{source} is model {named.training.model} from here on: --model {named.training.model}")
     return named
 
 
 def _local(path: Path) -> Path | None:
     """Return the package that a folder is, or holds."""
-    return next((place for place in (path / PACKAGE, path) if (place / "package.json").is_file()), None)
+    return next((place.resolve() for place in (path / PACKAGE, path) if (place / "package.json").is_file()), None)
 
 
 def _name(source: str) -> str:
-    name = source.removeprefix("models:/").removesuffix(f"/{PACKAGE}").rstrip("/")
-    tail = "-".join(name.split("/")[-2:]) if source.startswith("models:/") else name.rpartition("/")[2]
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", tail)[:64]
+    """Name a package after its version, its run or its folder: chest-xray-resnet18-1, resnet18_outputs."""
+    plain = source.removeprefix("models:/").removesuffix(f"/{PACKAGE}").rstrip("/")
+    tail = plain if source.startswith("models:/") else plain.rpartition("/")[2]
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", tail).strip("-.")[:64]

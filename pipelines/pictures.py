@@ -25,7 +25,7 @@ def draw_pictures(
     from medvision.evaluation import curves, plots
 
     folder, info = results_dir(config), scored.info
-    critical = tuple(name for name in info.classes if name in config.evaluation.critical_classes)
+    critical = tuple(point.class_name for point in info.operating_points)
     plots.plot_confusion(evaluation, folder / "confusion_matrix.png")
     plots.plot_per_class(evaluation, folder / "per_class_metrics.png")
     curves.plot_roc(predictions, evaluation, info.operating_points, folder / "roc_curve.png")
@@ -38,6 +38,8 @@ def draw_pictures(
     return PICTURES
 
 
+# What shows patients, and may show what is burned into their images.
+WITH_IMAGES = ("worst_mistakes.png",)
 PICTURES = (
     "confusion_matrix.png",
     "per_class_metrics.png",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pipelines.models import plan_of
 from pipelines.scoring import make_predictions, open_images
 
 if TYPE_CHECKING:
@@ -50,12 +51,12 @@ def _draw(
     from medvision.data.corruptions import CorruptedImages
     from medvision.evaluation.paired import draw
     from medvision.evaluation.scoring import Images, score_package
-    from medvision.records import Plan, Preprocessing
+    from medvision.records import Preprocessing
 
     def inputs(form: Preprocessing) -> Images:
         images = open_images(form, rows, dataset, config)
         return CorruptedImages(images, *corruption) if corruption else images
 
     scores = score_package(info, networks, inputs, batch_size=64)
-    plan = Plan(config.evaluation.replicates, config.evaluation.seed)
+    plan = plan_of(config)
     return draw(make_predictions(dataset, rows, scores.y_score), plan)

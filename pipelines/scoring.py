@@ -126,3 +126,19 @@ def fit_package(folder: Path, dataset: SplitDataset, config: Config) -> tuple[Pa
     val = make_predictions(dataset, dataset.split.indices("val"), scores.y_score)
     fitted = fit_decisions(info, val, config.evaluation)
     return save_package(folder, fitted, networks), float((val.y_pred == val.y_true).mean())
+
+
+def fit_members(
+    info: PackageInfo, networks: Sequence[Network], dataset: SplitDataset, config: Config, rule: str
+) -> tuple[PackageInfo, float]:
+    """Fit on val how members are combined, and then what any package has fitted; return val's accuracy too."""
+    from medvision.evaluation.decisions import fit_decisions
+    from medvision.training.ensembling import fit_combination
+
+    rows = dataset.split.indices("val")
+    scores = score_split(info, networks, dataset, config, "val")
+    table = dataset.manifest.rows.iloc[rows]
+    combination, y_score = fit_combination(rule, scores.members, table.label.to_numpy(), table.group.factorize()[0])
+    val = make_predictions(dataset, rows, y_score)
+    fitted = fit_decisions(dataclasses.replace(info, combination=combination), val, config.evaluation)
+    return fitted, float((val.y_pred == val.y_true).mean())

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pipelines.models import plan_of
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -13,12 +15,15 @@ if TYPE_CHECKING:
     from pipelines.dataset import SplitDataset
 
 
+# Values of these name an image or a patient, and reports go where images do not.
+_IDENTIFYING = {"image_id", "path", "patient_key", "pixel_hash", "group", "label"}
+
+
 def measure_subgroups(predictions: Predictions, dataset: SplitDataset, config: Config) -> tuple[Subgroup, ...]:
     """Assess the test images by each column of ``evaluation.subgroups``."""
     from medvision.evaluation.subgroups import assess_subgroups
-    from medvision.records import Plan
 
-    plan = Plan(config.evaluation.replicates, config.evaluation.seed)
+    plan = plan_of(config)
     columns = subgroup_columns(dataset, config)
     return tuple(
         subgroup
@@ -33,7 +38,8 @@ def subgroup_columns(dataset: SplitDataset, config: Config) -> dict[str, pd.Seri
     from medvision.errors import ConfigInvalid
 
     rows = dataset.manifest.rows.iloc[dataset.split.indices("test")]
+    known = [column for column in rows.columns if column not in _IDENTIFYING]
     for column in config.evaluation.subgroups:
-        if column not in rows.columns:
-            raise ConfigInvalid(f"evaluation.subgroups: no column {column!r}. {nearest(column, list(rows.columns))}")
+        if column not in known:
+            raise ConfigInvalid(f"evaluation.subgroups: no column {column!r}. {nearest(column, known)}")
     return {column: rows[column] for column in config.evaluation.subgroups}
