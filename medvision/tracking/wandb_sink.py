@@ -11,8 +11,11 @@ import wandb
 
 from medvision.tracking.journal import Event, Journal
 
-# The one artifact that people look for among the files of a W&B run.
+# What people look for among the files of a W&B run, and the folders of reports.
 _CHECKPOINT = "best_model.pth"
+_REPORTS = ("evaluation", "comparison", "validation")
+# W&B is a service elsewhere: what shows images or rows of patients stays away from it.
+_OF_PATIENTS = ("worst_mistakes.png", "evaluation_report.html", "predictions.parquet")
 
 
 class WandbSink:
@@ -36,8 +39,8 @@ class WandbSink:
                 self._run.config.update(content["values"], allow_val_change=True)
             elif kind == "tags":
                 self._run.summary.update(content["values"])
-            elif kind == "artifact" and Path(content["file"]).name == _CHECKPOINT:
-                shutil.copyfile(self._journal.folder / content["file"], Path(self._run.dir) / _CHECKPOINT)
+            elif kind == "artifact":
+                self._keep(self._journal.folder / content["file"], content["folder"])
             elif kind == "end":
                 self._finish(content["status"])
 
@@ -62,6 +65,14 @@ class WandbSink:
         run.define_metric("*", step_metric="epoch")
         run.define_metric("system/*", step_metric="system/age_s")
         return run
+
+    def _keep(self, file: Path, folder: str) -> None:
+        """Put a checkpoint, or a report that shows no patient, among the run's files."""
+        if file.name == _CHECKPOINT:
+            shutil.copyfile(file, Path(self._run.dir) / _CHECKPOINT)
+        elif folder in _REPORTS and file.is_file() and file.name not in _OF_PATIENTS:
+            (Path(self._run.dir) / folder).mkdir(exist_ok=True)
+            shutil.copyfile(file, Path(self._run.dir) / folder / file.name)
 
     def _log_metrics(self, values: dict[str, float], step: int) -> None:
         axes = {"system/age_s" if name.startswith("system/") else "epoch": step for name in values}

@@ -38,6 +38,9 @@ def recorder(project: Path, configure: Callable[..., Config], listener: socket.s
         recorder.metrics({"val_accuracy": 0.75}, step=1)
         recorder.tags({"best_val_accuracy": 0.75, "best_model_epoch": 1, "final_best_val_accuracy": 0.75})
         recorder.artifact(checkpoint, "best_model")
+        for name in ("roc_curve.png", "worst_mistakes.png", "predictions.parquet"):
+            (project / name).write_bytes(b"report")
+            recorder.artifact(project / name, "evaluation")
     return recorder
 
 
@@ -81,6 +84,12 @@ def test_summary_and_checkpoint(project: Path, recorder: Recorder) -> None:
     assert summary["best_model_epoch"] == 1
     assert summary["final_best_val_accuracy"] == 0.75
     assert (folder / "files" / "best_model.pth").read_bytes() == b"weights"
+
+
+def test_reports_are_among_the_files_and_patients_are_not(recorder: Recorder, project: Path) -> None:
+    """A report's picture is kept; what shows images or rows of patients does not go to a service elsewhere."""
+    (folder,) = (project / "wandb").glob("offline-run-*")
+    assert [path.name for path in (folder / "files" / "evaluation").iterdir()] == ["roc_curve.png"]
 
 
 def test_every_figure_has_its_epoch(project: Path, recorder: Recorder) -> None:
