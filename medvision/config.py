@@ -130,7 +130,10 @@ class EvaluationConfig(_Section):
     target_sensitivity: float = Field(0.9, gt=0, lt=1, description="Lower bound that an operating point must reach.")
     coverage: float = Field(0.9, gt=0, lt=1, description="Share of each class whose prediction set holds the truth.")
     prevalence: dict[str, float] = Field({}, description="Share of each critical class where the model will be used.")
-    subgroups: tuple[str, ...] = Field((), description="Columns of the manifest by which figures are told apart.")
+    subgroups: tuple[str, ...] = Field(
+        (),
+        description="By what figures are told apart: width, height, channels, given_split (columns of the manifest).",
+    )
     replicates: int = Field(2000, ge=100, description="Replicates of the bootstrap behind the intervals.")
     folds: int = Field(5, ge=3, description="Folds of the cross-validation.")
     robustness_images: int = Field(200, ge=1, description="Test images, at most, on which robustness is measured.")

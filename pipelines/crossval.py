@@ -48,13 +48,20 @@ def cross_validate(config: Config, recorder: Recorder, dataset: SplitDataset) ->
 
 def plan_folds(config: Config, dataset: SplitDataset) -> tuple[Fold, ...]:
     """Part train and val into folds by patient; DataInvalid where a class has too few of them."""
+    from medvision.errors import ConfigInvalid
     from medvision.training.folds import make_folds
 
+    if config.training.cycles > 1:
+        raise ConfigInvalid(
+            "A cross-validation trains one network a fold; training.cycles > 1 makes an ensemble. Cross-validate with "
+            "--set training.cycles=1."
+        )
     pool, rows = _pool(dataset), dataset.manifest.rows
     return make_folds(
         pool,
         rows.label.to_numpy()[pool],
         rows.group.to_numpy()[pool],
+        classes=dataset.manifest.classes,
         folds=config.evaluation.folds,
         seed=config.evaluation.seed,
     )

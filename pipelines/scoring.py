@@ -62,6 +62,7 @@ def score_test_set(
     info: PackageInfo, networks: Sequence[Network], dataset: SplitDataset, config: Config, *, package_digest: str
 ) -> Scored:
     """Score the test split; the predictions say of which package and of which test set they are."""
+    from medvision.evaluation.diversity import disagreement
     from medvision.validation.test_ledger import fingerprint_test_set
 
     scores = score_split(info, networks, dataset, config, "test")
@@ -69,6 +70,7 @@ def score_test_set(
         make_predictions(dataset, dataset.split.indices("test"), scores.y_score),
         package_digest=package_digest,
         test_fingerprint=fingerprint_test_set(dataset.manifest, dataset.split),
+        disagreement=disagreement(scores.members) if len(info.members) > 1 else None,
     )
     return Scored(info, tuple(networks), predictions, scores.members)
 
@@ -113,15 +115,19 @@ def make_predictions(dataset: SplitDataset, rows: np.ndarray, y_score: np.ndarra
     )
 
 
-def fit_package(folder: Path, dataset: SplitDataset, config: Config) -> tuple[PackageInfo, float]:
-    """Fit on val what turns a package's scores into decisions, and keep it in the package.
+def pack(
+    folder: Path, info: PackageInfo, networks: Sequence[Network], dataset: SplitDataset, config: Config
+) -> tuple[PackageInfo, float]:
+    """Fit on val what turns scores into decisions, and only then save the package; return its val accuracy too.
 
-    Returns what the package says now, and its accuracy on val, computed with the weights as they lie on disk.
+    A package that is already there stays if nothing can be fitted, as an operating point on too few cases.
     """
     from medvision.evaluation.decisions import fit_decisions
-    from medvision.models.package import load_package, save_package
+    from medvision.models.package import save_package
 
-    info, networks = load_package(folder)
+    if len(networks) > 1:
+        fitted, val_accuracy = fit_members(info, networks, dataset, config, info.combination.rule)
+        return save_package(folder, fitted, networks), val_accuracy
     scores = score_split(info, networks, dataset, config, "val")
     val = make_predictions(dataset, dataset.split.indices("val"), scores.y_score)
     fitted = fit_decisions(info, val, config.evaluation)

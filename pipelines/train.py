@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -29,9 +30,11 @@ from pipelines.options import (
     configure,
 )
 from pipelines.power import say_unattainable
-from pipelines.scoring import fit_package
+from pipelines.scoring import pack
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from medvision.config import Config
     from medvision.models.network import Network
     from medvision.records import Normalization, PackageInfo
@@ -173,11 +176,46 @@ def build_network_and_data(
 def _pack(
     network: Network, result: FitResult, config: Config, dataset: SplitDataset, recorder: Recorder
 ) -> tuple[PackageInfo, float]:
-    """Pack the network with what is fitted on val, and return its val accuracy as it lies on disk."""
-    from medvision.models.package import describe, save_package
-
+    """Pack the network, or an ensemble of what its cycles ended with; return what the package says, and val accuracy."""
     folder = outputs_dir(config) / PACKAGE
-    info = describe(
+    if not result.cycle_paths:
+        info = _describe(network, result.best_epoch, result.best_val_accuracy, config, dataset, recorder)
+        return pack(folder, info, [network], dataset, config)
+    joined, networks = _join_cycles(network, result.cycle_paths, config, dataset, recorder)
+    info, val_accuracy = pack(folder, joined, networks, dataset, config)
+    say(f"Ensemble of the ends of {len(info.members)} cycles: val accuracy {val_accuracy:.3f}")
+    for number, (member, weight) in enumerate(zip(info.members, info.combination.weights, strict=True), start=1):
+        say(f"  cycle {number}: val accuracy {member.best_val_accuracy:.3f}, weight {weight:.2f}")
+    return info, val_accuracy
+
+
+def _join_cycles(
+    network: Network, paths: Sequence[Path], config: Config, dataset: SplitDataset, recorder: Recorder
+) -> tuple[PackageInfo, list[Network]]:
+    """Return an ensemble of copies of the network with the weights of each file, before anything is fitted on val."""
+    import copy
+
+    from medvision.records import Combination
+    from medvision.training.ensembling import join_members
+    from medvision.training.snapshots import load_state
+
+    infos, networks = [], []
+    for state in map(load_state, paths):
+        member = copy.deepcopy(network)
+        member.load_state_dict(state["model_state_dict"])
+        networks.append(member)
+        infos.append(_describe(member, state["epoch"], state["val_acc"], config, dataset, recorder))
+    members = join_members(infos)
+    combination = Combination(weights=(1.0,) * len(members))
+    return dataclasses.replace(infos[0], members=members, combination=combination), networks
+
+
+def _describe(
+    network: Network, epoch: int, val_accuracy: float, config: Config, dataset: SplitDataset, recorder: Recorder
+) -> PackageInfo:
+    from medvision.models.package import describe
+
+    return describe(
         network,
         name=registered_name(config),
         dataset=config.dataset_name,
@@ -185,11 +223,9 @@ def _pack(
         manifest_fingerprint=dataset.manifest.fingerprint,
         split_fingerprint=dataset.split.fingerprint,
         run_key=recorder.run_key,
-        best_epoch=result.best_epoch,
-        best_val_accuracy=result.best_val_accuracy,
+        best_epoch=epoch,
+        best_val_accuracy=val_accuracy,
     )
-    save_package(folder, info, [network])
-    return fit_package(folder, dataset, config)
 
 
 def _draw_graph(network: Network, data: LabelledImages, config: Config, recorder: Recorder) -> None:

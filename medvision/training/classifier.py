@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import bisect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import lightning.pytorch as pl
@@ -16,7 +17,7 @@ from medvision.errors import NonFiniteLoss
 
 
 class Classifier(pl.LightningModule):
-    """Train ``model`` on batches of (input, label) with weighted cross entropy, a warm-up and a cosine schedule.
+    """Train ``model`` on batches of (input, label) with weighted cross entropy, a warm-up and cosine cycles.
 
     The model is a whole network on images, or its head alone on embeddings. Logs train_loss, train_accuracy,
     gradient_norm, lr, val_loss, val_accuracy and val_balanced_accuracy once an epoch.
@@ -32,6 +33,7 @@ class Classifier(pl.LightningModule):
         warmup_epochs: float,
         epochs: int,
         seed: int,
+        cycles: int = 1,
         compiled: bool = False,
     ) -> None:
         super().__init__()
@@ -41,6 +43,7 @@ class Classifier(pl.LightningModule):
         self.register_buffer("_class_weights", class_weights, persistent=False)
         self._label_smoothing = label_smoothing
         self._warmup_epochs, self._epochs, self._seed = warmup_epochs, epochs, seed
+        self._cycles = cycles
         self._compiled = compiled
         self._held_out: list[tuple[torch.Tensor, torch.Tensor]] = []
 
@@ -54,7 +57,8 @@ class Classifier(pl.LightningModule):
         optimizer = self._build_optimizer()
         total = max(1, int(self.trainer.estimated_stepping_batches))
         warmup = round(self._warmup_epochs * total / self._epochs)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warmup_cosine(step, warmup, total))
+        ends = [end * total // self._epochs for end in cycle_ends(self._epochs, self._cycles)]
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: cyclic_cosine(step, warmup, ends))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def training_step(self, batch: tuple[torch.Tensor, torch.Tensor], batch_idx: int) -> torch.Tensor:
@@ -125,6 +129,25 @@ def warmup_cosine(step: int, warmup: int, total: int) -> float:
         return (step + 1) / (warmup + 1)
     progress = min(1.0, (step - warmup) / max(1, total - warmup))
     return 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def cyclic_cosine(step: int, warmup: int, ends: Sequence[int]) -> float:
+    """Return the factor of the learning rate at a step of several cycles; ``ends``: the first step after each of them.
+
+    Each falls along a half cosine to 0, and the next one starts at the top; only the first is warmed up.
+    Source: Huang et al., Snapshot Ensembles: Train 1, get M for free, ICLR 2017, eq. 2; SGDR with equal periods.
+    """
+    cycle = min(bisect.bisect_right(ends, step), len(ends) - 1)
+    start = ends[cycle - 1] if cycle else 0
+    return warmup_cosine(step - start, 0 if cycle else warmup, ends[cycle] - start)
+
+
+def cycle_ends(epochs: int, cycles: int) -> tuple[int, ...]:
+    """Return after how many epochs each cycle ends; where they don't part evenly, some are an epoch longer.
+
+    Whole epochs, so that val is scored at the end of each cycle; the first, with the warm-up, is never a shorter one.
+    """
+    return tuple(math.ceil(epochs * number / cycles) for number in range(1, cycles + 1))
 
 
 def class_weights(labels: torch.Tensor, n_classes: int) -> torch.Tensor:

@@ -106,8 +106,10 @@ def _fit_stacking(members: np.ndarray, y_true: np.ndarray, groups: np.ndarray) -
     out_of_fold = cross_val_predict(model, features, y_true, cv=folds, method="predict_proba")
     coefficients, intercepts = model.coef_, model.intercept_
     if len(coefficients) == 1:
-        # Of two classes scikit-learn keeps the second alone: the first has logit 0.
-        coefficients, intercepts = np.vstack([0 * coefficients, coefficients]), np.array([0.0, intercepts[0]])
+        # Of two classes scikit-learn keeps the second alone. Halves on both sides give the same probabilities, and tell
+        # of either class what each member says of it.
+        coefficients = np.vstack([-coefficients, coefficients]) / 2
+        intercepts = np.concatenate([-intercepts, intercepts]) / 2
     combination = Combination("stacking", (), tuple(map(tuple, coefficients.tolist())), tuple(intercepts.tolist()))
     return combination, out_of_fold
 

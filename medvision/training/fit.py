@@ -33,10 +33,10 @@ from medvision.models.devices import choose_device
 from medvision.models.network import Network, freeze
 from medvision.models.optimizers import build_optimizer
 from medvision.records import Recorder
-from medvision.training.classifier import Classifier, class_weights
+from medvision.training.classifier import Classifier, class_weights, cycle_ends
 from medvision.training.embeddings import embed_views
 from medvision.training.launch import launched_rank
-from medvision.training.snapshots import LAST, AtomicCheckpointIO, Snapshots, load_best
+from medvision.training.snapshots import LAST, AtomicCheckpointIO, Snapshots, cycle_path, load_best
 
 log = logging.getLogger(__name__)
 
@@ -69,13 +69,17 @@ class LabelledImages:
 
 @dataclass(frozen=True)
 class FitResult:
-    """The best state of a training, and how it was reached."""
+    """The best state of a training, and how it was reached.
+
+    ``cycle_paths``: the files of what each cycle of the learning rate ended with; none of a training of one cycle.
+    """
 
     best_epoch: int
     best_val_accuracy: float
     last_val_accuracy: float
     n_epochs: int
     batch_size: int
+    cycle_paths: tuple[Path, ...] = ()
 
 
 def resolve_recipe(config: TrainingConfig, entry: CatalogEntry) -> Recipe:
@@ -113,7 +117,8 @@ def fit(
 
     ``config.training`` must be resolved. With the strategy "head" the frozen backbone is run once for each view of
     each image, and only the head is trained. With ``resume`` the run goes on after the last whole epoch, and reaches
-    the same weights as one that was not interrupted.
+    the same weights as one that was not interrupted. With several cycles of the learning rate all epochs are run, and
+    what each cycle ends with is kept beside the best state.
 
     Raises
     ------
@@ -151,7 +156,13 @@ def fit(
         last_val_accuracy=history[-1]["val_accuracy"],
         n_epochs=len(history),
         batch_size=training.batch_size,
+        cycle_paths=tuple(cycle_path(folder, number + 1) for number in range(len(_kept_cycles(training)))),
     )
+
+
+def _kept_cycles(training: Recipe) -> tuple[int, ...]:
+    """Return after how many epochs each cycle ends that leaves a member of an ensemble: several do, or none."""
+    return cycle_ends(training.epochs, training.cycles) if training.cycles > 1 else ()
 
 
 def _resolved(config: Config) -> Recipe:
@@ -183,6 +194,7 @@ def _run(
         label_smoothing=training.label_smoothing,
         warmup_epochs=training.warmup_epochs,
         epochs=training.epochs,
+        cycles=training.cycles,
         seed=training.seed,
         compiled=performance.compile,
     )
@@ -200,10 +212,11 @@ def _run(
         monitor=training.monitor,
         save_every=training.save_every,
         described=config.model_dump(mode="json"),
+        cycle_ends=_kept_cycles(training),
     )
     checkpoint = str(folder / LAST) if (folder / LAST).is_file() else None
     with _quiet_lightning():
-        trainer = _build_trainer(training, performance, [snapshots])
+        trainer = _build_trainer(training, performance, [*_stopping(training), snapshots])
         with _plain_errors(trainer):
             trainer.fit(classifier, loaders, ckpt_path=checkpoint, weights_only=True)
 
@@ -211,12 +224,6 @@ def _run(
 def _build_trainer(training: Recipe, performance: PerformanceConfig, callbacks: list[Callback]) -> pl.Trainer:
     precision, reason = choose_precision(performance)
     log.info("Precision %s: %s", precision, reason)
-    stopping = EarlyStopping(
-        training.monitor,
-        min_delta=training.min_delta,
-        patience=training.patience,
-        mode="min" if training.monitor.endswith("loss") else "max",
-    )
     several = performance.num_nodes > 1 or (isinstance(performance.devices, int) and performance.devices > 1)
     several = several or (
         performance.devices == "auto" and performance.accelerator != "cpu" and torch.cuda.device_count() > 1
@@ -233,7 +240,7 @@ def _build_trainer(training: Recipe, performance: PerformanceConfig, callbacks: 
             max_epochs=training.epochs,
             accumulate_grad_batches=training.accumulate,
             gradient_clip_val=training.gradient_clip or None,
-            callbacks=[stopping, *callbacks, RichProgressBar(leave=False)],
+            callbacks=[*callbacks, RichProgressBar(leave=False)],
             plugins=[AtomicCheckpointIO()],
             logger=False,
             num_sanity_val_steps=0,
@@ -248,6 +255,15 @@ def _build_trainer(training: Recipe, performance: PerformanceConfig, callbacks: 
             f"performance.accelerator={performance.accelerator}, performance.devices={performance.devices} can't be "
             f"had here: {error}"
         ) from None
+
+
+def _stopping(training: Recipe) -> list[Callback]:
+    # Each cycle starts by leaving the minimum that the one before had found: its figures get worse for some epochs as
+    # a matter of course, and a run that patience cut there would lack members.
+    if training.cycles > 1:
+        return []
+    mode = "min" if training.monitor.endswith("loss") else "max"
+    return [EarlyStopping(training.monitor, min_delta=training.min_delta, patience=training.patience, mode=mode)]
 
 
 def _augmented(data: LabelledImages, config: Config) -> tuple[TrainImages, HeldOut]:
@@ -312,7 +328,7 @@ def _embed(
 def _clear(folder: Path, *, resume: bool) -> None:
     """Remove what a kill left half-written and, unless the run is resumed, what an earlier run left."""
     # best_model.pth stays until the first epoch replaces it.
-    former = [] if resume else [folder / LAST, *folder.glob("epoch_*.pth")]
+    former = [] if resume else [folder / LAST, *folder.glob("epoch_*.pth"), *folder.glob("cycle_*.pth")]
     for stale in [*folder.glob(".*.tmp"), *former]:
         stale.unlink(missing_ok=True)
 

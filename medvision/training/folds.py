@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,13 +22,15 @@ class Fold:
     test: np.ndarray
 
 
-def make_folds(rows: np.ndarray, labels: np.ndarray, groups: np.ndarray, *, folds: int, seed: int) -> tuple[Fold, ...]:
+def make_folds(
+    rows: np.ndarray, labels: np.ndarray, groups: np.ndarray, *, classes: Sequence[str], folds: int, seed: int
+) -> tuple[Fold, ...]:
     """Part rows into folds; each is tested once, and the one before it is that fold's val.
 
     Parameters
     ----------
     rows: row numbers (n,). labels, groups: of each of these rows, (n,); a group is never parted.
-    folds: at least 3.
+    classes: the names of the labels. folds: at least 3.
 
     Raises DataInvalid where a class has fewer groups than there are folds, or some part gets none of its images.
     """
@@ -37,7 +40,7 @@ def make_folds(rows: np.ndarray, labels: np.ndarray, groups: np.ndarray, *, fold
             fewer = f"Use --set evaluation.folds={found}, or add images." if found >= _FEWEST else "Add images of it."
             raise DataInvalid(
                 f"A cross-validation of {folds} folds needs as many patients, or groups of equal images, of each "
-                f"class; class number {label} has {found}. {fewer}"
+                f"class; {classes[label]} has {found}. {fewer}"
             )
     parts = part_by_group(labels, groups, parts=folds, seed=seed)
     if parts is None:

@@ -1,13 +1,15 @@
-"""What training leaves on disk after each epoch, and records of it: best, last, and every n-th.
+"""What training leaves on disk after each epoch, and records of it: best, last, every n-th, and the ends of cycles.
 
-Files are whole or absent. ``best_model.pth`` is written before ``last.ckpt``: a kill between the two makes the
-resumed run repeat the epoch, and write the same best model again.
+Files are whole or absent. All others are written before ``last.ckpt``: a kill between them makes the resumed run
+repeat the epoch, and write the same weights again.
 """
 
 from __future__ import annotations
 
+import bisect
 import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +37,10 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 class Snapshots(Checkpoint):
-    """Record the figures of each epoch and save best, last and every ``save_every``-th state."""
+    """Record the figures of each epoch and save best, last and every ``save_every``-th state.
+
+    ``cycle_ends``: after how many epochs each cycle of the learning rate ends, and its state is kept; () for none.
+    """
 
     def __init__(
         self,
@@ -46,10 +51,12 @@ class Snapshots(Checkpoint):
         monitor: str,
         save_every: int,
         described: dict[str, Any],
+        cycle_ends: Sequence[int] = (),
     ) -> None:
         super().__init__()
         self._folder, self._network, self._recorder = folder, network, recorder
         self._monitor, self._save_every, self._described = monitor, save_every, described
+        self._cycle_ends = cycle_ends
         self._sign = -1.0 if monitor.endswith("loss") else 1.0
         self._best = -math.inf
         self._history: list[dict[str, float]] = []
@@ -71,12 +78,15 @@ class Snapshots(Checkpoint):
         self._stopped = trainer.should_stop
         if trainer.is_global_zero:
             seconds = time.monotonic() - self._started
-            self._recorder.metrics({**figures, "epoch_seconds": seconds}, step=epoch)
+            self._recorder.metrics({**figures, **self._cycle(epoch), "epoch_seconds": seconds}, step=epoch)
             state = self._state(trainer, epoch, figures)
             if improved:
                 atomic_write(self._folder / BEST, lambda file: torch.save(state, file))
             if self._save_every and (epoch + 1) % self._save_every == 0:
                 atomic_write(self._folder / f"epoch_{epoch:03d}.pth", lambda file: torch.save(state, file))
+            if epoch + 1 in self._cycle_ends:
+                path = cycle_path(self._folder, self._cycle_ends.index(epoch + 1) + 1)
+                atomic_write(path, lambda file: torch.save(state, file))
             write_json(self._folder / HISTORY, self._history)
         # On every rank: Lightning gathers what is spread over them, and writes on the first.
         trainer.save_checkpoint(self._folder / LAST)
@@ -90,6 +100,9 @@ class Snapshots(Checkpoint):
         """Take up a former run."""
         self._best, self._history = state_dict["best"], state_dict["history"]
 
+    def _cycle(self, epoch: int) -> dict[str, float]:
+        return {"cycle": bisect.bisect_right(self._cycle_ends, epoch) + 1} if self._cycle_ends else {}
+
     def _state(self, trainer: pl.Trainer, epoch: int, figures: dict[str, float]) -> dict[str, Any]:
         return {
             "model_state_dict": self._network.state_dict(),
@@ -100,9 +113,18 @@ class Snapshots(Checkpoint):
         }
 
 
+def cycle_path(folder: Path, number: int) -> Path:
+    """Return the file of what a cycle, counted from 1, ended with; in the form of best_model.pth."""
+    return folder / f"cycle_{number}.pth"
+
+
 def load_best(folder: Path) -> dict[str, Any]:
-    """Read best_model.pth, which holds plain tensors and values; CheckpointCorrupt if it is missing or damaged."""
-    path = folder / BEST
+    """Read best_model.pth; CheckpointCorrupt if it is missing or damaged."""
+    return load_state(folder / BEST)
+
+
+def load_state(path: Path) -> dict[str, Any]:
+    """Read a state that was kept: plain tensors and values; CheckpointCorrupt if it is missing or damaged."""
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:

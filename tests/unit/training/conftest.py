@@ -128,13 +128,13 @@ def train(
     """Train on the default data, into ``tmp_path/checkpoints``; settings of training are passed on."""
 
     def run(network: Network | None = None, data: LabelledImages | None = None, config: Config | None = None, **recipe):
-        resume = recipe.pop("resume", False)
+        resume, folder = recipe.pop("resume", False), recipe.pop("folder", tmp_path / "checkpoints")
         return fit(
             network or build(),
             data or make_data(),
             config or configure(**recipe),
             recorder=recorder,
-            folder=recipe.pop("folder", tmp_path / "checkpoints"),
+            folder=folder,
             resume=resume,
         )
 

@@ -65,12 +65,12 @@ def test_certain_and_wrong_members_break_nothing():
 
 
 def test_hard_voting_gives_each_member_a_vote():
-    """The scores are the shares of the votes, one a member."""
+    """The scores are the shares of the votes, one a member and one for their mean."""
     members, y_true, groups = val()
     combination, y_score = fit_combination("hard", members, y_true, groups)
     assert combination == Combination("hard", (1.0, 1.0, 1.0))
     expected = np.stack([np.bincount(votes, minlength=3) / 3 for votes in members.argmax(axis=2).T])
-    np.testing.assert_allclose(y_score, expected)
+    np.testing.assert_allclose(y_score, (3 * expected + members.mean(axis=0)) / 4, rtol=1e-5)
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -108,6 +108,15 @@ def test_a_stack_is_the_regression_of_scikit_learn(k):
     features = stacking_features(members)
     fits = [LogisticRegression(C=c, max_iter=5000).fit(features, y_true).predict_proba(features) for c in _STRENGTHS]
     assert min(np.abs(combine(members, combination) - fit).max() for fit in fits) < 1e-6
+
+
+def test_a_stack_of_two_classes_treats_them_alike():
+    """The coefficients of one class are those of the other with the opposite sign, and neither is a row of zeros."""
+    combination, _ = fit_combination("stacking", *val(k=2))
+    first, second = np.array(combination.coefficients)
+    np.testing.assert_array_equal(first, -second)
+    assert np.abs(first).max() > 0
+    assert combination.intercepts[0] == -combination.intercepts[1]
 
 
 @pytest.mark.parametrize("k", [2, 3])

@@ -6,6 +6,8 @@ import pytest
 from medvision.errors import DataInvalid
 from medvision.training.folds import make_folds, part_by_group
 
+CLASSES = ("a", "b", "c", "d", "e")
+
 
 def dataset(n_groups=60, k=3, seed=0):
     """Return row numbers of some manifest, labels, and groups of one to six rows."""
@@ -17,7 +19,7 @@ def dataset(n_groups=60, k=3, seed=0):
 @pytest.fixture(params=[3, 5, 10])
 def case(request):
     rows, labels, groups = dataset()
-    return rows, labels, groups, make_folds(rows, labels, groups, folds=request.param, seed=42)
+    return rows, labels, groups, make_folds(rows, labels, groups, classes=CLASSES, folds=request.param, seed=42)
 
 
 def at(rows, part):
@@ -66,7 +68,7 @@ def test_strata_are_kept(case):
 
 def test_the_seed_decides():
     """The same seed gives the same folds, another one others."""
-    first, again, other = (make_folds(*dataset(), folds=5, seed=seed) for seed in (1, 1, 2))
+    first, again, other = (make_folds(*dataset(), classes=CLASSES, folds=5, seed=seed) for seed in (1, 1, 2))
     assert all(np.array_equal(a.test, b.test) for a, b in zip(first, again, strict=True))
     assert not all(np.array_equal(a.test, b.test) for a, b in zip(first, other, strict=True))
 
@@ -76,16 +78,16 @@ def test_too_few_groups_are_named(n, hint):
     """A class with fewer patients than folds is named with their number and what would do; never fewer than 3 folds."""
     groups = np.arange(60)
     labels = np.where(groups < n, 1, 0)
-    with pytest.raises(DataInvalid, match=f"5 folds .* class number 1 has {n}. .*{hint}") as refusal:
-        make_folds(groups, labels, groups, folds=5, seed=42)
+    with pytest.raises(DataInvalid, match=f"5 folds .* b has {n}. .*{hint}") as refusal:
+        make_folds(groups, labels, groups, classes=CLASSES, folds=5, seed=42)
     assert "folds=3" not in str(refusal.value)
 
 
 def test_images_of_one_patient_are_no_patients():
     """A class of many images of a few patients is refused as one of few."""
     groups = np.concatenate([np.arange(40), np.repeat([40, 41], 30)])
-    with pytest.raises(DataInvalid, match="class number 1 has 2"):
-        make_folds(np.arange(100), (groups >= 40).astype(int), groups, folds=5, seed=42)
+    with pytest.raises(DataInvalid, match="b has 2"):
+        make_folds(np.arange(100), (groups >= 40).astype(int), groups, classes=CLASSES, folds=5, seed=42)
 
 
 def test_every_part_has_every_class():
@@ -96,7 +98,7 @@ def test_every_part_has_every_class():
         groups = np.repeat(np.arange(25), random.geometric(0.1, 25))
         labels = np.minimum(random.geometric(0.5, len(groups)) - 1, 4)
         try:
-            folds = make_folds(np.arange(len(groups)), labels, groups, folds=5, seed=42)
+            folds = make_folds(np.arange(len(groups)), labels, groups, classes=CLASSES, folds=5, seed=42)
         except DataInvalid:
             n_refused += 1
             continue
@@ -108,12 +110,12 @@ def test_what_cannot_be_parted_is_refused():
     """Four patients of whom one has both classes: no three parts with both classes each."""
     labels, groups = np.array([0, 0, 0, 1, 1, 1]), np.array([0, 1, 2, 0, 0, 3])
     assert part_by_group(labels, groups, parts=3, seed=0) is None
-    with pytest.raises(DataInvalid, match="class number 1 has 2"):
-        make_folds(np.arange(6), labels, groups, folds=3, seed=42)
+    with pytest.raises(DataInvalid, match="b has 2"):
+        make_folds(np.arange(6), labels, groups, classes=CLASSES, folds=3, seed=42)
 
 
 def test_no_way_to_part_is_said():
     """Each class has three patients, but no three parts of the patients have all classes: refused, with a way out."""
     labels = np.array([3, 1, 0, 3, 3, 2, 0, 3, 2, 0, 0, 1, 2, 1, 3])
     with pytest.raises(DataInvalid, match="into 3 folds that each have every class"):
-        make_folds(np.arange(15), labels, np.repeat(np.arange(5), 3), folds=3, seed=42)
+        make_folds(np.arange(15), labels, np.repeat(np.arange(5), 3), classes=CLASSES, folds=3, seed=42)
