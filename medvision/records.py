@@ -226,9 +226,10 @@ class Member:
 class Combination:
     """How the probabilities of the members become those of the package.
 
-    ``rule``: soft (mean, by ``weights`` of the members), hard (share of the votes, by ``weights``), or stacking
-    (multinomial logistic regression on the members' log probabilities, ``coefficients`` (k, members * k)). Those are
-    sharpened by ``temperature`` at last. A package of one network is a soft vote of one.
+    ``rule``: soft (mean, by ``weights`` of the members), hard (share of the votes, by ``weights``, with the
+    mean probability for one vote more, which decides between equals), or stacking (multinomial logistic regression on
+    the members' log probabilities, ``coefficients`` (k, members * k)). Those are sharpened by ``temperature`` at last.
+    A package of one network is a soft vote of one.
     """
 
     rule: Literal["soft", "hard", "stacking"] = "soft"
@@ -413,7 +414,10 @@ class Latency:
 
 @dataclass(frozen=True)
 class Speed:
-    """How fast a package answers on named hardware; throughput and peak memory are those at the best batch."""
+    """How fast a package answers on named hardware; throughput is that at the best batch.
+
+    ``peak_memory_bytes``: weights, and what a batch of 64 adds to the memory of the process.
+    """
 
     latency: Latency
     batch_size: int
@@ -445,7 +449,7 @@ class Details:
 
     ``uncalibrated``: ECE, Brier and NLL of the scores before the package's temperature. ``aurc`` is the area under the
     risk-coverage curve, ``excess_aurc`` what it has over that of the best order. ``looks``: how often this test set has
-    been used.
+    been used. ``disagreement_auroc``: how well the disagreement of the members tells wrong from right predictions.
     """
 
     package_digest: str
@@ -463,6 +467,7 @@ class Details:
     robustness: Robustness | None = None
     cross_validation: CrossValidation | None = None
     speed: Speed | None = None
+    disagreement_auroc: float | None = None
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
     from medvision.config import Config
     from medvision.evaluation.predictions import Predictions
-    from medvision.records import Details, Evaluation
+    from medvision.records import Details, Evaluation, PackageInfo
     from medvision.tracking.recorder import Recorder
 
 Source = Annotated[
@@ -119,7 +119,7 @@ def run_evaluate(
     from medvision.files import sha256_file
     from medvision.models.package import load_package, package_digest
 
-    package, path = outputs_dir(config) / PACKAGE, results_dir(config) / PREDICTIONS_FILE
+    package, path = trained_package(config), results_dir(config) / PREDICTIONS_FILE
     (info, networks), digest = load_package(package), package_digest(package)
     check_lineage(info, dataset)
     _check(info, extras or Extras(), dataset, config)
@@ -153,8 +153,8 @@ def _check(info: PackageInfo, extras: Extras, dataset: SplitDataset, config: Con
     fitted = {point.class_name for point in info.operating_points}
     for name in {*config.evaluation.critical_classes, *config.evaluation.prevalence} - fitted:
         raise ConfigInvalid(
-            f"{info.name} was packed without an operating point of {name!r}: it is fitted on val when a model is packed. "
-            f"Train again with --resume and --set evaluation.critical_classes=[{name}]."
+            f"{info.name} was packed without an operating point of {name!r}: it is fitted on val when a model is "
+            f"packed. Train again with --resume and --set evaluation.critical_classes=[{name}]."
         )
     if extras.detailed:
         subgroup_columns(dataset, config)
@@ -176,7 +176,8 @@ def _extend(
 
     info, networks = scored.info, scored.networks
     if len(info.members) > 1:
-        names = tuple(member.model for member in info.members)
+        # Members of one training have one name.
+        names = tuple(f"{number} {member.model}" for number, member in enumerate(info.members, start=1))
         pairs = pairwise_diversity(names, scored.members, predictions.y_true)
         details = dataclasses.replace(details, diversity=pairs)
     if extras.detailed:
@@ -209,7 +210,7 @@ def _report(
     save_record(details, folder / DETAILS_FILE)
     text = render_text(evaluation) + "\n" + render_details(details, evaluation)
     write_text(folder / "evaluation_report.txt", text)
-    pictures = draw_pictures(evaluation, predictions, scored, dataset, config)
+    pictures = draw_pictures(evaluation, details, predictions, scored, dataset, config)
     tags = {"medvision.trained_by": scored.info.run_key, "medvision.package_digest": evaluation.package_digest}
     recorder.tags({**tags, "medvision.test_looks": details.looks})
     recorder.metrics({**key_figures(evaluation), **_class_figures(evaluation)}, step=0)

@@ -13,13 +13,18 @@ if TYPE_CHECKING:
     from medvision.config import Config
     from medvision.data.cache import ImageRows
     from medvision.evaluation.predictions import Predictions
-    from medvision.records import Evaluation, Preprocessing
+    from medvision.records import Details, Evaluation, Preprocessing
     from pipelines.dataset import SplitDataset
     from pipelines.scoring import Scored
 
 
 def draw_pictures(
-    evaluation: Evaluation, predictions: Predictions, scored: Scored, dataset: SplitDataset, config: Config
+    evaluation: Evaluation,
+    details: Details,
+    predictions: Predictions,
+    scored: Scored,
+    dataset: SplitDataset,
+    config: Config,
 ) -> tuple[str, ...]:
     """Draw and return the names of the files."""
     from medvision.evaluation import curves, plots
@@ -30,7 +35,13 @@ def draw_pictures(
     plots.plot_per_class(evaluation, folder / "per_class_metrics.png")
     curves.plot_roc(predictions, evaluation, info.operating_points, folder / "roc_curve.png")
     curves.plot_precision_recall(predictions, evaluation, folder / "precision_recall_curve.png")
-    curves.plot_reliability(predictions, evaluation, info.combination.temperature, folder / "reliability_diagram.png")
+    curves.plot_reliability(
+        predictions,
+        evaluation,
+        info.combination.temperature,
+        details.uncalibrated["ece"],
+        folder / "reliability_diagram.png",
+    )
     curves.plot_confidence(predictions, evaluation, folder / "confidence_distribution.png")
     curves.plot_risk_coverage(predictions, evaluation, folder / "risk_coverage.png")
     curves.plot_decision_curves(predictions, evaluation, critical or info.classes, folder / "decision_curve.png")

@@ -83,7 +83,7 @@ def pipeline(
         with nested_step("normalize", settings, parent) as recorder:
             run_normalize(settings, recorder, prepared)
         with nested_step("train", settings, parent) as recorder:
-            run_train(settings, recorder, prepared)
+            run_train(settings, recorder, prepared, policies=policies)
         with nested_step("evaluate", settings, parent) as recorder:
             evaluation = run_evaluate(settings, recorder, prepared)
         # The first row that a person sees of a pipeline is its own.

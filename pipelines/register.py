@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pipelines.console import say
-from pipelines.models import EVALUATION_FILE, PACKAGE, outputs_dir, results_dir
 from pipelines.options import ConfigFile, Dataset, DatasetPath, Model, Policies, Set, Version, configure
-from pipelines.verify import load_signed_verdict
+from pipelines.validate import load_case
+from pipelines.verdict import load_signed_verdict
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,32 +38,33 @@ def run_register(
     config: Config, recorder: Recorder, *, version: str | None = None, policies: Path | None = None
 ) -> Registration:
     """Do the step inside a run; GateFailed without a signed and passed verdict on what is at hand."""
-    from medvision.models.package import load_package, package_digest
-    from medvision.records import Evaluation, load_record
+    from medvision.errors import GateFailed
     from medvision.registry.logged_model import find_logged_model
     from medvision.registry.registration import check_verdict, register_version
     from medvision.tracking.mlflow_sink import tracking_uri
+    from medvision.validation.integrity import check_metrics
     from medvision.validation.policy import load_policy
     from medvision.validation.test_ledger import locked_test_set
 
-    package, verdict = outputs_dir(config) / PACKAGE, load_signed_verdict(config)
-    info, _ = load_package(package)
-    evaluation = load_record(Evaluation, results_dir(config) / EVALUATION_FILE)
+    verdict, case = load_signed_verdict(config), load_case(config)
     check_verdict(
         verdict,
-        package_digest=package_digest(package),
-        evaluation=evaluation,
+        package_digest=case.digest,
+        evaluation=case.evaluation,
         policy=load_policy(verdict.policy, policies),
         test_fingerprint=locked_test_set(config.dataset_dir),
     )
-    run_id, model_id = find_logged_model(config, info.run_key)
+    edited = check_metrics(case.stated, case.evaluation)
+    if edited is not None:
+        raise GateFailed(f"{edited.message}. {edited.remedy}.")
+    run_id, model_id = find_logged_model(config, case.info.run_key)
     registration = register_version(
         tracking_uri(config),
         model_id=model_id,
         run_id=run_id,
         version=version,
         verdict=verdict,
-        evaluation=evaluation,
+        evaluation=case.evaluation,
     )
     recorder.tags({"medvision.registered": registration.uri, "medvision.version": registration.version})
     say(f"Registered {registration.name} {registration.version} as version {registration.number}")

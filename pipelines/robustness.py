@@ -25,7 +25,7 @@ def measure_robustness(
     """Score a sample of the test split under every corruption at every severity, with networks that are placed."""
     from medvision.data.corruptions import CORRUPTIONS, SEVERITIES
     from medvision.data.parallel import with_progress
-    from medvision.evaluation.robustness import FIGURES, choose_sample, describe_fall
+    from medvision.evaluation.robustness import choose_sample, describe_fall, select_figures
     from medvision.records import Robustness
 
     test = dataset.split.indices("test")
@@ -37,7 +37,7 @@ def measure_robustness(
         describe_fall(*each, plain, _draw(info, networks, rows, dataset, config, each))
         for each in with_progress(iter(kinds), len(kinds), "Corrupting images")
     ]
-    return Robustness(len(rows), {name: plain.values[name] for name in FIGURES}, tuple(corrupted))
+    return Robustness(len(rows), select_figures(plain), tuple(corrupted))
 
 
 def _draw(

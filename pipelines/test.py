@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING
 
 from pipelines.console import say
 from pipelines.dataset import SplitDataset, prepare_dataset, record_dataset
-from pipelines.models import PACKAGE, outputs_dir
+from pipelines.models import results_dir, trained_package
 from pipelines.options import ConfigFile, Dataset, DatasetPath, Model, OnLeak, PatientPattern, Set, configure
 from pipelines.scoring import check_lineage, look_at_test_set, score_test_set
+
+QUICK_TEST_FILE = "quick_test.json"
 
 if TYPE_CHECKING:
     from medvision.config import Config
@@ -42,9 +44,9 @@ def run_test(config: Config, recorder: Recorder, dataset: SplitDataset) -> Quick
     from medvision.evaluation.metrics import confusion_matrix
     from medvision.evaluation.report import render_confusion
     from medvision.models.package import load_package, package_digest
-    from medvision.records import QuickTest
+    from medvision.records import QuickTest, save_record
 
-    package = outputs_dir(config) / PACKAGE
+    package = trained_package(config)
     (info, networks), digest = load_package(package), package_digest(package)
     check_lineage(info, dataset)
     record_dataset(dataset, config, recorder, context="test")
@@ -58,6 +60,8 @@ def run_test(config: Config, recorder: Recorder, dataset: SplitDataset) -> Quick
         confusion=tuple(tuple(row) for row in confusion.tolist()),
         looks=looks,
     )
+    save_record(result, results_dir(config) / QUICK_TEST_FILE)
+    recorder.artifact(results_dir(config) / QUICK_TEST_FILE, folder="evaluation")
     recorder.metrics({"test/accuracy": float(result.accuracy.value or 0.0)}, step=0)
     say(f"{info.name}: {result.accuracy.successes} of {result.accuracy.n} right, accuracy {result.accuracy.value:.3f} "
         f"({result.accuracy.low:.3f} to {result.accuracy.high:.3f}; {result.accuracy.method})\n")  # fmt: skip

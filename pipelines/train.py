@@ -82,7 +82,14 @@ def train(
         return run_train(settings, recorder, prepared, resume=resume)
 
 
-def run_train(config: Config, recorder: Recorder, dataset: SplitDataset, *, resume: bool = False) -> PackageInfo:
+def run_train(
+    config: Config,
+    recorder: Recorder,
+    dataset: SplitDataset,
+    *,
+    resume: bool = False,
+    policies: Path | None = None,
+) -> PackageInfo:
     """Do the step inside a run."""
     from medvision.evaluation.decisions import check_critical
     from medvision.training.fit import fit
@@ -90,7 +97,7 @@ def run_train(config: Config, recorder: Recorder, dataset: SplitDataset, *, resu
     config = resolve(config)
     folder = outputs_dir(config)
     check_critical(config.evaluation, dataset.manifest.classes)
-    say_unattainable(dataset, config)
+    say_unattainable(dataset, config, policies=policies)
     record_dataset(dataset, config, recorder, context="train")
     normalization = load_or_compute_normalization(config, dataset, recorder)
     _claim_folder(folder, config, dataset, recorder, resume=resume)
@@ -176,7 +183,7 @@ def build_network_and_data(
 def _pack(
     network: Network, result: FitResult, config: Config, dataset: SplitDataset, recorder: Recorder
 ) -> tuple[PackageInfo, float]:
-    """Pack the network, or an ensemble of what its cycles ended with; return what the package says, and val accuracy."""
+    """Pack the network, or an ensemble of what its cycles ended with; return the package and its val accuracy."""
     folder = outputs_dir(config) / PACKAGE
     if not result.cycle_paths:
         info = _describe(network, result.best_epoch, result.best_val_accuracy, config, dataset, recorder)

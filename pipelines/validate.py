@@ -33,14 +33,15 @@ from pipelines.options import (
     configure,
 )
 from pipelines.scoring import score_test_set
-from pipelines.subgroups import subgroup_columns
 
 if TYPE_CHECKING:
     import numpy as np
+    import pandas as pd
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     from medvision.config import Config
     from medvision.evaluation.predictions import Predictions
+    from medvision.models.network import Network
     from medvision.records import Evaluation, PackageInfo, Verdict
     from medvision.tracking.recorder import Recorder
     from medvision.validation.evidence import AgainstChampion, Evidence, Objection
@@ -83,16 +84,19 @@ def run_validate(
     """Do the step inside a run; GateFailed, once the verdict is signed and recorded, unless it is passed."""
     from medvision.errors import GateFailed
     from medvision.validation.gate import judge
-    from medvision.validation.policy import load_policy
+    from medvision.validation.policy import check_class_names, load_policy
 
-    rules, key = load_policy(policy, policies), _signing_key(config)
+    rules = load_policy(policy, policies)
+    check_class_names(rules, dataset.manifest.classes)
+    key = _signing_key(config)
     # Whatever stops this attempt, an older verdict does not stand in for it.
     for name in (ENVELOPE_FILE, VERDICT_FILE, VERDICT_TEXT):
         (results_dir(config) / name).unlink(missing_ok=True)
     case = load_case(config)
+    _say_plan(case)
     verdict = judge(case.evaluation, rules, _gather(case, rules, dataset, config))
     _record(verdict, key, config, recorder)
-    write_html(config, recorder)
+    write_html(config, recorder, case.evaluation)
     if not verdict.passed:
         n_open = sum(not outcome.passed for outcome in verdict.outcomes)
         raise GateFailed(
@@ -108,6 +112,7 @@ class Case:
     """A model package with its predictions; ``evaluation`` is computed from them, ``stated`` is what the file says."""
 
     info: PackageInfo
+    networks: tuple[Network, ...]
     digest: str
     predictions: Predictions
     stated: Evaluation
@@ -122,20 +127,32 @@ def load_case(config: Config) -> Case:
     from medvision.errors import DataInvalid, GateFailed
     from medvision.evaluation.predictions import load_predictions
     from medvision.files import sha256_file
-    from medvision.models.package import load_package, package_digest
-    from medvision.records import Evaluation, load_record
+    from medvision.models.package import load_package
+    from medvision.records import Evaluation, load_record, record_fingerprint
     from medvision.validation.integrity import recompute
 
     package, folder = outputs_dir(config) / PACKAGE, results_dir(config)
-    (info, _), digest = load_package(package), package_digest(package)
+    info, networks = load_package(package)
+    digest = record_fingerprint(info)
     predictions = load_predictions(folder / PREDICTIONS_FILE)
     stated = load_record(Evaluation, folder / EVALUATION_FILE)
     sha256 = sha256_file(folder / PREDICTIONS_FILE)
     try:
-        evaluation = recompute(stated, predictions, info, package_digest=digest, predictions_sha256=sha256)
+        evaluation = recompute(predictions, info, package_digest=digest, predictions_sha256=sha256)
     except DataInvalid as error:
         raise GateFailed(f"{folder / PREDICTIONS_FILE} can't be judged. {error}") from None
-    return Case(info, digest, predictions, stated, evaluation)
+    return Case(info, networks, digest, predictions, stated, evaluation)
+
+
+def _say_plan(case: Case) -> None:
+    """Say by which plan limits are judged, if the evaluation was made by another one."""
+    stated, ours = case.stated.plan, case.evaluation.plan
+    if stated != ours:
+        say(
+            f"The evaluation has {stated.replicates:,} replicates with seed {stated.seed}. Limits are judged with "
+            f"{ours.replicates:,} and seed {ours.seed}, as of every model; of the evaluation's own, values and counts "
+            "were compared."
+        )
 
 
 def _signing_key(config: Config) -> Ed25519PrivateKey:
@@ -164,15 +181,21 @@ def _gather(case: Case, policy: Policy, dataset: SplitDataset, config: Config) -
         test_fingerprint=test_fingerprint,
         usage=usage,
         made_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        latency_p95_ms=_measure_latency(config) if asks.latency_p95_ms is not None else None,
+        latency_p95_ms=_measure_latency(case, config) if asks.latency_p95_ms is not None else None,
         audit=dataset.audit,
         # On other cases than those of the predictions there is nothing to compare.
         comparison=_compare(case, asks.non_inferiority.figure, dataset, config)
         if asks.non_inferiority is not None and is_same
         else None,
-        subgroups=measure_subgroups(case.predictions, subgroup_columns(dataset, config), policy) if is_same else None,
+        subgroups=measure_subgroups(case.predictions, _columns(dataset, policy), policy) if is_same else None,
         objections=(*objections, *changed),
     )
+
+
+def _columns(dataset: SplitDataset, policy: Policy) -> dict[str, pd.Series]:
+    """Return the columns of the policy's subgroups that the dataset has, for the test images."""
+    floor, rows = policy.rules.subgroup_floor, dataset.manifest.rows.iloc[dataset.split.indices("test")]
+    return {column: rows[column] for column in (floor.columns if floor else ()) if column in rows.columns}
 
 
 def find_objections(case: Case, dataset: SplitDataset, config: Config, test_fingerprint: str) -> list[Objection]:
@@ -227,31 +250,33 @@ def _look(case: Case, config: Config, test_fingerprint: str) -> tuple[Usage, lis
         return Usage(0, 0, ""), [Objection("ledger", str(error), "Restore the ledger.")]
 
 
-def _measure_latency(config: Config) -> float:
+def _measure_latency(case: Case, config: Config) -> float:
     """Return the 95th percentile of the time that single images take, ms."""
     from medvision.evaluation.scoring import place
     from medvision.evaluation.speed import measure_latency
     from medvision.models.devices import choose_device
-    from medvision.models.package import load_package
 
-    info, networks = load_package(outputs_dir(config) / PACKAGE)
     device = choose_device(config.performance)
-    return measure_latency(info, [place(network, device) for network in networks]).p95_ms
+    return measure_latency(case.info, [place(network, device) for network in case.networks]).p95_ms
 
 
 def _compare(case: Case, figure: str, dataset: SplitDataset, config: Config) -> AgainstChampion:
-    """Score the champion of the registry on the same test images, and compare."""
-    from medvision.models.package import load_package, package_digest
+    """Score the champion of the registry on the same test images, and compare, unless it is another kind of model."""
+    from medvision.models.package import load_package
+    from medvision.records import record_fingerprint
     from medvision.registry.packages import download_champion
     from medvision.tracking.mlflow_sink import tracking_uri
-    from medvision.validation.comparison import compare
+    from medvision.validation.comparison import compare, find_obstacle
     from medvision.validation.evidence import AgainstChampion
 
     with tempfile.TemporaryDirectory() as folder:
         package = download_champion(tracking_uri(config), case.info.name, Path(folder))
         if package is None:
             return AgainstChampion(None, None)
-        (info, networks), digest = load_package(package), package_digest(package)
+        info, networks = load_package(package)
+        digest, obstacle = record_fingerprint(info), find_obstacle(case.info, info)
+        if obstacle is not None:
+            return AgainstChampion(digest, None, obstacle)
         champion = score_test_set(info, networks, dataset, config, package_digest=digest).predictions
     return compare(case.predictions, champion, case.evaluation, figure)
 

@@ -68,7 +68,7 @@ def run_verify(config: Config, dataset: SplitDataset, *, policies: Path | None =
         "predictions": lambda: _check_predictions(verdict, config),
         "metrics": lambda: _check_metrics(verdict, config),
         "policy": lambda: _check_policy(verdict, policies),
-        "test set": lambda: _check_test_set(verdict, dataset),
+        "test set": lambda: _check_test_set(verdict, dataset, config),
         "ledger": lambda: _check_ledger(verdict, config),
     }
     touched = []
@@ -130,10 +130,14 @@ def _check_policy(verdict: Verdict, policies: Path | None) -> str | None:
     return _differs(f"policy {policy.name}", verdict.policy_fingerprint, policy.fingerprint)
 
 
-def _check_test_set(verdict: Verdict, dataset: SplitDataset) -> str | None:
+def _check_test_set(verdict: Verdict, dataset: SplitDataset, config: Config) -> str | None:
+    from medvision.validation.integrity import check_pixels
     from medvision.validation.test_ledger import fingerprint_test_set
 
     found = fingerprint_test_set(dataset.manifest, dataset.split)
+    touched = check_pixels(dataset.manifest, dataset.split, workers=config.performance.workers)
+    if touched is not None:
+        return f"{touched.message}."
     return _differs("the test set", verdict.test_fingerprint, found)
 
 

@@ -102,6 +102,11 @@ def hash_pixels(pixels: np.ndarray) -> str:
     return digest.hexdigest()
 
 
+def hash_file(path: Path) -> str:
+    """Return the hash of a file's pixels, decoded now, as its manifest has it; DecodeRejected as ``decode_file``."""
+    return hash_pixels(collapse_gray(decode_file(path)))
+
+
 def _check_header(image: Image.Image) -> None:
     width, height = image.size
     if width * height > MAX_PIXELS:

@@ -21,7 +21,7 @@ _BLOCK = 1 << 19
 
 def point_values(predictions: Predictions) -> dict[str, float]:
     """Return the value of every figure, by the names that ``replicate`` returns; NaN is undefined."""
-    sample = prepare(predictions.y_true, predictions.y_score, _units(predictions))
+    sample = prepare(predictions.y_true, predictions.y_score, predictions.units)
     values = compute(sample, np.ones((1, sample.n_units)))[0]
     return dict(zip(figure_names(predictions.classes), values.tolist(), strict=True))
 
@@ -32,7 +32,7 @@ def replicate(predictions: Predictions, plan: Plan) -> tuple[tuple[str, ...], np
     Two models on the same cases, with the same plan, meet the same draws: the difference of their replicates is the
     paired bootstrap of the difference of their figures.
     """
-    units = _units(predictions)
+    units = predictions.units
     sample = prepare(predictions.y_true, predictions.y_score, units)
     strata = most_frequent_class(predictions.y_true, units, sample.n_classes)
     names, done = figure_names(predictions.classes), 0
@@ -41,11 +41,6 @@ def replicate(predictions: Predictions, plan: Plan) -> tuple[tuple[str, ...], np
         values[done : done + len(weights)] = compute(sample, weights)
         done += len(weights)
     return names, values
-
-
-def _units(predictions: Predictions) -> np.ndarray:
-    groups = predictions.groups
-    return np.arange(len(predictions.y_true)) if groups is None else groups
 
 
 def most_frequent_class(y_true: np.ndarray, units: np.ndarray, k: int) -> np.ndarray:

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from medvision.errors import DataInvalid
-from medvision.evaluation.figures import N_BINS
+from medvision.evaluation.figures import place_in_bins
 from medvision.evaluation.intervals import proportion
 from medvision.records import Reliability, ReliabilityBin
 
@@ -74,7 +74,7 @@ def _nll(gaps: np.ndarray) -> float:
 
 
 def _bins(score: np.ndarray, is_event: np.ndarray, groups: np.ndarray | None) -> tuple[ReliabilityBin, ...]:
-    places = np.searchsorted(np.quantile(score, np.arange(1, N_BINS) / N_BINS), score)
+    places = place_in_bins(score)
     members = [places == place for place in np.unique(places)]
     return tuple(
         ReliabilityBin(

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from medvision.evaluation.wording import describe_cases, shorten
 from medvision.files import atomic_write
 from medvision.records import Evaluation
 from medvision.records import Figure as Interval
@@ -89,7 +90,7 @@ def name_lines(figure: Figure, classes: Sequence[Axes]) -> None:
 
 def plain(name: str, longest: int = 28) -> str:
     """Return a name from the data as matplotlib draws it: no formula between dollars, no label that it hides."""
-    short = name if len(name) <= longest else f"{name[: longest - 1]}…"
+    short = shorten(name, longest)
     # A label that begins with an underscore is left out of legends.
     return f" {short}".replace("$", r"\$") if short.startswith("_") else short.replace("$", r"\$")
 
@@ -104,9 +105,8 @@ def with_interval(figure: Interval) -> str:
 
 def finish(figure: Figure, what: str, evaluation: Evaluation, path: Path) -> None:
     """Set the title, which says what is drawn and of which cases, and save the figure as PNG."""
-    patients = "patients unknown" if evaluation.n_patients is None else f"{evaluation.n_patients} patients"
     subject = f"{plain(evaluation.model, 60)} on {plain(evaluation.dataset, 40)}"
-    save(figure, f"{what}\n{subject}\ntest split, {evaluation.n} images, {patients}", path)
+    save(figure, f"{what}\n{subject}\n{describe_cases(evaluation)}", path)
 
 
 def save(figure: Figure, title: str, path: Path) -> None:

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from medvision.evaluation.canvas import color, new_figure, plain, save
+from medvision.evaluation.wording import describe_cases, label
 from medvision.records import ComparedModel, Comparison, Figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_FIGURES = {"balanced_accuracy": "balanced accuracy", "macro_f1": "macro F1", "auroc": "AUROC", "auprc": "AUPRC"}
+_FIGURES = ("balanced_accuracy", "macro_f1", "auroc", "auprc")
 
 
 def plot_comparison(comparison: Comparison, folder: Path) -> None:
@@ -28,8 +29,7 @@ def plot_comparison(comparison: Comparison, folder: Path) -> None:
 
 def _cases(comparison: Comparison) -> str:
     first = comparison.models[0].evaluation
-    patients = "patients unknown" if first.n_patients is None else f"{first.n_patients} patients"
-    return f"{plain(first.dataset, 40)}, test split, {first.n} images, {patients}"
+    return f"{plain(first.dataset, 40)}, {describe_cases(first)}"
 
 
 def _plot_accuracy(models: Sequence[ComparedModel], cases: str, path: Path) -> None:
@@ -37,7 +37,7 @@ def _plot_accuracy(models: Sequence[ComparedModel], cases: str, path: Path) -> N
     axes = figure.add_subplot()
     for name, offset, c in (("accuracy", -0.12, 0), ("balanced_accuracy", 0.12, 1)):
         shown = [getattr(model.evaluation.overall, name) for model in models]
-        _whiskers(axes, shown, np.arange(len(models)) + offset, color(c), name.replace("_", " "))
+        _whiskers(axes, shown, np.arange(len(models)) + offset, color(c), label(name))
     _name_rows(axes, models)
     axes.set_xlabel("value, with 95 % interval")
     figure.legend(loc="outside lower center", ncols=2, frameon=False)
@@ -46,10 +46,10 @@ def _plot_accuracy(models: Sequence[ComparedModel], cases: str, path: Path) -> N
 
 def _plot_metrics(models: Sequence[ComparedModel], cases: str, path: Path) -> None:
     figure = new_figure(3.0 * len(_FIGURES), 1.8 + 0.42 * len(models))
-    for axes, (name, label) in zip(figure.subplots(1, len(_FIGURES), sharey=True), _FIGURES.items(), strict=True):
+    for axes, name in zip(figure.subplots(1, len(_FIGURES), sharey=True), _FIGURES, strict=True):
         shown = [getattr(model.evaluation.overall, name) for model in models]
-        _whiskers(axes, shown, np.arange(len(models)), color(0), label)
-        axes.set_title(label, fontsize=9)
+        _whiskers(axes, shown, np.arange(len(models)), color(0), label(name))
+        axes.set_title(label(name), fontsize=9)
         _name_rows(axes, models)
     save(figure, f"{len(models)} models, with 95 % intervals\n{cases}", path)
 
@@ -100,11 +100,11 @@ def _plot_speed(models: Sequence[ComparedModel], path: Path) -> None:
     save(figure, f"Speed, decoding not counted\n{models[0].speed.hardware}", path)
 
 
-def _whiskers(axes: Axes, figures: Sequence[Figure], rows: np.ndarray, shade: str, label: str) -> None:
+def _whiskers(axes: Axes, figures: Sequence[Figure], rows: np.ndarray, shade: str, called: str) -> None:
     values = np.array([(f.value, f.low, f.high) for f in figures], dtype=float)
     # At 0 and 1 rounding can put an end of the interval a hair past the value.
     widths = np.nan_to_num(np.clip([values[:, 0] - values[:, 1], values[:, 2] - values[:, 0]], 0, None))
-    axes.errorbar(values[:, 0], rows, xerr=widths, fmt="o", color=shade, label=label, capsize=3, markersize=6)
+    axes.errorbar(values[:, 0], rows, xerr=widths, fmt="o", color=shade, label=called, capsize=3, markersize=6)
 
 
 def _name_rows(axes: Axes, models: Sequence[ComparedModel]) -> None:

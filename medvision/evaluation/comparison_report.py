@@ -8,6 +8,7 @@ import textwrap
 
 from medvision.evaluation.compare import FIGURES, TESTS
 from medvision.evaluation.report import table
+from medvision.evaluation.wording import describe_cases, label, shorten
 from medvision.records import ComparedModel, Comparison, Figure, PairComparison
 
 _COLUMNS = ("accuracy", "balanced_accuracy", "macro_f1", "auroc", "ece", "brier", "nll")
@@ -22,17 +23,17 @@ def render_text(comparison: Comparison) -> str:
     tests = [test for test in TESTS if test in FIGURES or any(test in pair.p_values for pair in comparison.pairs)]
     blocks = [
         _heading(comparison),
-        table(("rank", "model", *map(_label, _COLUMNS)), [_figures(i, m) for i, m in enumerate(comparison.models)], 2),
+        table(("rank", "model", *map(label, _COLUMNS)), [_figures(i, m) for i, m in enumerate(comparison.models)], 2),
         table(_SPEED, [_speed(model) for model in comparison.models]),
         "Differences, first less second (95 % interval)\n\n"
         + table(
-            ("first", "second", *map(_label, FIGURES)),
+            ("first", "second", *map(label, FIGURES)),
             [(*_pair(pair, ranks), *_differences(pair)) for pair in comparison.pairs],
             2,
         ),
         "Two-sided p values of no difference, and after Holm\n\n"
         + table(
-            ("first", "second", *map(_label, tests)),
+            ("first", "second", *map(label, tests)),
             [(*_pair(pair, ranks), *(_p(pair, test) for test in tests)) for pair in comparison.pairs],
             2,
         ),
@@ -62,33 +63,20 @@ def render_csv(comparison: Comparison) -> str:
     return output.getvalue()
 
 
-_LABELS = {
-    "macro_f1": "macro F1", "auroc": "AUROC", "ece": "ECE", "brier": "Brier", "nll": "NLL",
-    "mcnemar": "McNemar", "delong": "DeLong",
-}  # fmt: skip
 _SPEED = ("model", "parameters", "size", "latency p50", "p95", "p99", "throughput", "at batch", "peak memory")
 
 
 def _heading(comparison: Comparison) -> str:
     first = comparison.models[0].evaluation
-    patients = "patients unknown" if first.n_patients is None else f"{first.n_patients} patients"
     title = f"{len(comparison.models)} models on {first.dataset}"
     hardware = comparison.models[0].speed.hardware
-    lines = (title, "=" * len(title), f"test split: {first.n} images, {patients}", f"speed measured on {hardware}")
-    return "\n".join(_short(line, _WIDTH) for line in lines)
-
-
-def _short(text: str, longest: int) -> str:
-    return text if len(text) <= longest else f"{text[: longest - 1]}…"
-
-
-def _label(name: str) -> str:
-    return _LABELS.get(name, name.replace("_", " "))
+    lines = (title, "=" * len(title), describe_cases(first), f"speed measured on {hardware}")
+    return "\n".join(shorten(line, _WIDTH) for line in lines)
 
 
 def _figures(place: int, model: ComparedModel) -> tuple[str, ...]:
     overall = model.evaluation.overall
-    return (str(place + 1), _short(model.name, _OF_FIGURES), *(_value(getattr(overall, name)) for name in _COLUMNS))
+    return (str(place + 1), shorten(model.name, _OF_FIGURES), *(_value(getattr(overall, name)) for name in _COLUMNS))
 
 
 def _value(figure: Figure) -> str:
@@ -99,7 +87,7 @@ def _speed(model: ComparedModel) -> tuple[str, ...]:
     speed = model.speed
     latency = speed.latency
     return (
-        _short(model.name, _OF_SPEED),
+        shorten(model.name, _OF_SPEED),
         f"{speed.n_parameters / 1e6:.2f} M",
         f"{speed.size_bytes / 1e6:.1f} MB",
         *(f"{value:.1f} ms" for value in (latency.p50_ms, latency.p95_ms, latency.p99_ms)),
@@ -110,7 +98,7 @@ def _speed(model: ComparedModel) -> tuple[str, ...]:
 
 
 def _pair(pair: PairComparison, ranks: dict[str, int]) -> tuple[str, str]:
-    first, second = (_short(f"{ranks[name]} {name}", _OF_PAIRS) for name in (pair.a, pair.b))
+    first, second = (shorten(f"{ranks[name]} {name}", _OF_PAIRS) for name in (pair.a, pair.b))
     return first, second
 
 

@@ -9,7 +9,7 @@ from medvision.evaluation.intervals import proportion
 from medvision.records import Conformal, ConformalFigures
 
 
-def fit_conformal(y_true: np.ndarray, y_score: np.ndarray, groups: np.ndarray | None, coverage: float) -> Conformal:
+def fit_conformal(y_true: np.ndarray, y_score: np.ndarray, units: np.ndarray, coverage: float) -> Conformal:
     """Return each class's threshold, so that a new case's set holds its true class with probability ``coverage``.
 
     Split LAC within each class (Sadinle, Lei and Wasserman, JASA 2019; Vovk 2012). With patients the promise is made
@@ -19,8 +19,8 @@ def fit_conformal(y_true: np.ndarray, y_score: np.ndarray, groups: np.ndarray | 
 
     Parameters
     ----------
-    y_true: class indices (n,). y_score: probabilities (n, k).
-    groups: patient of each image (n,), None where unknown: every image counts for a patient then.
+    y_true: class indices (n,). y_score: probabilities (n, k), taken as float32, as packages give them.
+    units: patient of each image (n,), or the image itself.
     coverage: in (0, 1).
 
     Raises
@@ -31,14 +31,14 @@ def fit_conformal(y_true: np.ndarray, y_score: np.ndarray, groups: np.ndarray | 
         raise DataInvalid(
             f"Expected a coverage between 0 and 1, found {coverage}. Set evaluation.coverage to 0.9, say."
         )
-    patients = np.arange(len(y_true)) if groups is None else groups
-    fitted = [_fit_class(y_score[y_true == c, c], patients[y_true == c], coverage) for c in range(y_score.shape[1])]
+    y_score = np.asarray(y_score, np.float32)
+    fitted = [_fit_class(y_score[y_true == c, c], units[y_true == c], coverage) for c in range(y_score.shape[1])]
     return Conformal(coverage, tuple(threshold for threshold, _ in fitted), tuple(n for _, n in fitted))
 
 
 def prediction_sets(y_score: np.ndarray, conformal: Conformal) -> np.ndarray:
-    """Return which classes are in each case's set, bool (n, k), for probabilities (n, k)."""
-    return y_score >= np.array(conformal.thresholds)
+    """Return which classes are in each case's set, bool (n, k), for probabilities (n, k), compared in float32."""
+    return np.asarray(y_score, np.float32) >= np.array(conformal.thresholds, np.float32)
 
 
 def conformal_figures(

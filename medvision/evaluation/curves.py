@@ -28,6 +28,7 @@ from medvision.evaluation.canvas import (
     with_interval,
 )
 from medvision.evaluation.decision_curve import decision_curve
+from medvision.evaluation.operating_point import is_called
 from medvision.evaluation.predictions import Predictions
 from medvision.evaluation.selective import risk_coverage
 from medvision.models.ensemble import sharpen
@@ -75,10 +76,13 @@ def plot_precision_recall(predictions: Predictions, evaluation: Evaluation, path
     finish(figure, "Precision and recall; thin lines: prevalence", evaluation, path)
 
 
-def plot_reliability(predictions: Predictions, evaluation: Evaluation, temperature: float, path: Path) -> None:
+def plot_reliability(
+    predictions: Predictions, evaluation: Evaluation, temperature: float, uncalibrated_ece: float, path: Path
+) -> None:
     """Draw how often predictions are right against their confidence, before and after temperature scaling.
 
-    ``temperature`` is the one that made the scores: before it they were softmax(temperature * log score).
+    ``temperature`` is the one that made the scores: before it they were softmax(temperature * log score), and their ECE
+    was ``uncalibrated_ece``, as the details say.
     """
     figure = new_figure(8, 5)
     y_true, groups = predictions.y_true, predictions.groups
@@ -88,7 +92,7 @@ def plot_reliability(predictions: Predictions, evaluation: Evaluation, temperatu
     start = min(_start(before), _start(after))
     for axes, bins in ((left, before), (right, after)):
         _draw_bins(axes, bins, start)
-    left.set_title(f"before temperature scaling\nECE {_ece(before):.3f}", fontsize=10)
+    left.set_title(f"before temperature scaling\nECE {uncalibrated_ece:.3f}", fontsize=10)
     right.set_title(f"after it (T = {temperature:.3g})\nECE {with_interval(evaluation.overall.ece)}", fontsize=10)
     name_axes([left, right], "confidence: the highest score", "share of right predictions, with 95 % interval")
     finish(figure, f"Reliability diagram, {len(after)} bins of about equal size", evaluation, path)
@@ -131,11 +135,10 @@ def plot_risk_coverage(predictions: Predictions, evaluation: Evaluation, path: P
 def plot_decision_curves(
     predictions: Predictions, evaluation: Evaluation, class_names: Sequence[str], path: Path
 ) -> None:
-    """Draw the net benefit of acting on the score of each class that is named, or of every one if none is."""
-    names = class_names or evaluation.classes
+    """Draw the net benefit of acting on the score of each class that is named; at least one is."""
     # Net benefit is at most the prevalence: a rare class needs a scale of its own.
-    figure, classes = panels(len(names), side=3.2 if len(names) < 4 else 2.5, share_y=False)
-    for axes, name in zip(classes, names, strict=True):
+    figure, classes = panels(len(class_names), side=3.2 if len(class_names) < 4 else 2.5, share_y=False)
+    for axes, name in zip(classes, class_names, strict=True):
         _draw_benefit(axes, _decision_curve(predictions, evaluation, name))
     name_axes(classes, "acting from this probability on", "net benefit")
     figure.legend(*classes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
@@ -150,7 +153,7 @@ def _unit_square(classes: list[Axes]) -> None:
 
 
 def _rates(predictions: Predictions, c: int, threshold: float) -> tuple[float, float]:
-    is_case, called = predictions.y_true == c, predictions.y_score[:, c] >= threshold
+    is_case, called = predictions.y_true == c, is_called(predictions.y_score[:, c], threshold)
     return float(called[~is_case].mean()), float(called[is_case].mean())
 
 
@@ -180,12 +183,6 @@ def _draw_bins(axes: Axes, bins: Sequence[ReliabilityBin], start: float) -> None
     axes.grid(color="#dddddd", linewidth=0.8)
 
 
-def _ece(bins: Sequence[ReliabilityBin]) -> float:
-    """Return the mean distance of confidence and share of right predictions over the cases of the bins."""
-    gaps = [abs(each.mean_score - (each.observed.value or 0.0)) for each in bins]
-    return float(np.average(gaps, weights=[each.observed.n for each in bins]))
-
-
 def _shares(confidence: np.ndarray, edges: np.ndarray) -> np.ndarray:
     # In float32 a third is less than a third, and a sum of probabilities more than 1.
     return np.histogram(np.clip(confidence, edges[0], edges[-1]), edges)[0] / max(len(confidence), 1)
@@ -194,7 +191,7 @@ def _shares(confidence: np.ndarray, edges: np.ndarray) -> np.ndarray:
 def _decision_curve(predictions: Predictions, evaluation: Evaluation, name: str) -> DecisionCurve:
     c = evaluation.classes.index(name)
     is_class, score = predictions.y_true == c, predictions.y_score[:, c]
-    return decision_curve(name, is_class, score, predictions.groups, evaluation.plan)
+    return decision_curve(name, is_class, score, predictions.units, evaluation.plan)
 
 
 def _draw_benefit(axes: Axes, curve: DecisionCurve) -> None:

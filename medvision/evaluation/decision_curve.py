@@ -14,21 +14,21 @@ _BLOCK = 1 << 19
 
 
 def decision_curve(
-    class_name: str, is_class: np.ndarray, score: np.ndarray, groups: np.ndarray | None, plan: Plan
+    class_name: str, is_class: np.ndarray, score: np.ndarray, units: np.ndarray, plan: Plan
 ) -> DecisionCurve:
     """Return the net benefit of calling a class where its score is at least 0.01, 0.02 ... 0.99.
 
     Net benefit is TP / n - FP / n * pt / (1 - pt) (Vickers and Elkin, Med Decis Making 2006): who acts from the
     probability pt on holds one case missed as bad as (1 - pt) / pt cases treated for nothing. The band is the
     percentile bootstrap by patient at each threshold, not over all of them at once, and at the prevalence of these
-    cases; where patients are unknown it draws images.
+    cases.
 
     Parameters
     ----------
     is_class, score: truth and calibrated probability of the class, (n,), n >= 1.
-    groups: patient of each case (n,), None where unknown.
+    units: patient of each case (n,), or the case itself where patients are unknown.
     """
-    _, units = np.unique(np.arange(len(score)) if groups is None else groups, return_inverse=True)
+    _, units = np.unique(units, return_inverse=True)
     benefit = _calls(units[is_class], score[is_class], units.max() + 1)
     benefit -= _calls(units[~is_class], score[~is_class], units.max() + 1) * _ODDS
     low, high = _band(benefit, units, is_class, plan)

@@ -28,10 +28,10 @@ def fit_decisions(info: PackageInfo, val: Predictions, config: EvaluationConfig)
     OperatingPointUnattainable: no threshold shows the target sensitivity on val.
     """
     check_critical(config, info.classes)
-    # As a package computes: logarithms of float32 would be off where thresholds are.
-    plain = val.y_score.astype(np.float64)
+    # As a package computes, which ends in float32: of equal scores none may fall below its own threshold.
+    plain = val.y_score.astype(np.float32).astype(np.float64)
     temperature = fit_temperature(log_scores(plain), val.y_true)
-    y_score = sharpen(plain, temperature)
+    y_score = sharpen(plain, temperature).astype(np.float32)
     points = tuple(
         choose_operating_point(
             name, val.y_true == c, y_score[:, c], val.groups, target_sensitivity=config.target_sensitivity
@@ -43,7 +43,7 @@ def fit_decisions(info: PackageInfo, val: Predictions, config: EvaluationConfig)
         info,
         combination=dataclasses.replace(info.combination, temperature=temperature),
         operating_points=points,
-        conformal=fit_conformal(val.y_true, y_score, val.groups, config.coverage),
+        conformal=fit_conformal(val.y_true, y_score, val.units, config.coverage),
     )
 
 

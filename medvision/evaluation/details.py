@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from medvision.evaluation.bootstrap import point_values
 from medvision.evaluation.conformal import conformal_figures, prediction_sets
+from medvision.evaluation.intervals import delong
 from medvision.evaluation.operating_point import figures_at
 from medvision.evaluation.predictions import Predictions
 from medvision.evaluation.selective import abstain_by_sets, risk_coverage, select_at_coverage
@@ -50,7 +51,16 @@ def describe_details(
         selections=tuple(select_at_coverage(y_true, y_score, groups, coverage) for coverage in _COVERAGES),
         aurc=curve.aurc,
         excess_aurc=curve.excess_aurc,
+        disagreement_auroc=_disagreement_auroc(predictions),
     )
+
+
+def _disagreement_auroc(predictions: Predictions) -> float | None:
+    """Return how well the members' disagreement tells wrong from right predictions; None without either, or members."""
+    is_wrong = predictions.y_pred != predictions.y_true
+    if predictions.disagreement is None or is_wrong.all() or not is_wrong.any():
+        return None
+    return delong(is_wrong, predictions.disagreement).auroc
 
 
 def _uncalibrated(predictions: Predictions, temperature: float) -> dict[str, float]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from medvision.evaluation.details_tables import describe_tables, interval, value
 from medvision.evaluation.report import table
+from medvision.evaluation.wording import describe_looks, label
 from medvision.records import (
     Abstention,
     ConformalFigures,
@@ -33,24 +34,19 @@ def _sections(details: Details, evaluation: Evaluation) -> Iterator[str]:
         yield f"{each.title}: {each.note}\n\n" + table(each.header, each.rows)
     if details.speed:
         yield _speed(details.speed)
-    yield f"This test set has been looked at {details.looks} time{'s' if details.looks != 1 else ''}."
+    yield describe_looks(details.looks)
 
 
 def _calibration(details: Details, evaluation: Evaluation) -> str:
     rows = [
-        (label, f"{details.uncalibrated[name]:.4f}", value(getattr(evaluation.overall, name), 4))
-        for name, label in (("ece", "ECE"), ("brier", "Brier"), ("nll", "NLL"))
+        (label(name), f"{details.uncalibrated[name]:.4f}", value(getattr(evaluation.overall, name), 4))
+        for name in ("ece", "brier", "nll")
     ]
     return "Calibration: the temperature was fitted on val\n\n" + table(("", "before", "after"), rows)
 
 
 def _operating_point(point: OperatingPointFigures) -> str:
-    rows = [
-        ("sensitivity", *_cells(point.sensitivity)),
-        ("specificity", *_cells(point.specificity)),
-        ("PPV", *_cells(point.ppv)),
-        ("NPV", *_cells(point.npv)),
-    ]
+    rows = [(label(name), *_cells(getattr(point, name))) for name in ("sensitivity", "specificity", "ppv", "npv")]
     heading = (
         f"Operating point: {point.class_name} is called from a score of {point.threshold:.4f} on, as chosen on val.\n"
         f"PPV and NPV at a prevalence of {point.prevalence:.3f}."
@@ -98,7 +94,7 @@ def _speed(speed: Speed) -> str:
         f"Speed on {speed.hardware}, decoding not counted\n\n"
         f"one image: p50 {latency.p50_ms:.1f} ms, p95 {latency.p95_ms:.1f} ms, p99 {latency.p99_ms:.1f} ms "
         f"({latency.n} answers)\n"
-        f"batches of {speed.batch_size}: {speed.throughput_images_s:.0f} images/s, "
+        f"batches of {speed.batch_size}: {speed.throughput_images_s:.0f} images/s; weights and a batch of 64: "
         f"{speed.peak_memory_bytes / 1e6:.0f} MB of memory at most\n"
         f"{speed.n_parameters / 1e6:.2f} million parameters, package of {speed.size_bytes / 1e6:.1f} MB"
     )

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
+from medvision.evaluation.cross_validation import FIGURES
 from medvision.evaluation.html_report import Table
+from medvision.evaluation.robustness import SENSITIVITY
+from medvision.evaluation.wording import label, shorten
 from medvision.records import CrossValidation, Details, Diversity, Figure, Robustness, Subgroup
+
+# Of five severities the middle one, and the worst.
+_TOLD = (3, 5)
 
 
 def describe_tables(details: Details) -> tuple[Table, ...]:
@@ -17,9 +23,10 @@ def _tables(details: Details) -> Iterator[Table]:
     if details.subgroups:
         yield _subgroups(details.subgroups)
     if details.diversity:
-        yield _diversity(details.diversity)
+        yield _diversity(details.diversity, details.disagreement_auroc)
     if details.robustness:
         yield _robustness(details.robustness)
+        yield _falls(details.robustness)
     if details.cross_validation:
         yield _cross_validation(details.cross_validation)
 
@@ -57,7 +64,7 @@ def _subgroups(subgroups: tuple[Subgroup, ...]) -> Table:
     return Table("Subgroups", note, header, tuple(rows))
 
 
-def _diversity(pairs: tuple[Diversity, ...]) -> Table:
+def _diversity(pairs: tuple[Diversity, ...], disagreement_auroc: float | None) -> Table:
     rows = [
         (
             f"{pair.a}, {pair.b}",
@@ -68,6 +75,8 @@ def _diversity(pairs: tuple[Diversity, ...]) -> Table:
         for pair in pairs
     ]
     note = "Q near 1: they are right and wrong together, and joining them helps little (Kuncheva and Whitaker 2003)."
+    if disagreement_auroc is not None:
+        note += f" How much all differ on an image tells wrong answers with an AUROC of {disagreement_auroc:.3f}."
     return Table("Diversity of the members", note, ("pair", "Q statistic", "disagreement", "both wrong"), tuple(rows))
 
 
@@ -84,17 +93,45 @@ def _robustness(robustness: Robustness) -> Table:
     return Table("Robustness", note, ("severity", *"12345"), tuple(rows))
 
 
+def _falls(robustness: Robustness) -> Table:
+    by_case = {(each.kind, each.severity): each.falls for each in robustness.corrupted}
+    severities = [severity for severity in _TOLD if any(severity == of for _, of in by_case)]
+    rows = []
+    for kind in dict.fromkeys(each.kind for each in robustness.corrupted):
+        falls = [by_case.get((kind, severity), {}) for severity in severities]
+        rows.append((kind, *map(_balanced_fall, falls), _worst_class(falls[-1] if falls else {})))
+    note = "By how much the balanced accuracy falls, with its 95 % interval, and which class loses most sensitivity."
+    header = ("fall at severity", *map(str, severities), "class that loses most")
+    return Table("Robustness: falls", note, header, tuple(rows))
+
+
+def _balanced_fall(falls: Mapping[str, Figure]) -> str:
+    fall = falls.get("balanced_accuracy")
+    return "-" if fall is None or fall.value is None else f"{fall.value:+.3f} {interval(fall)}".rstrip()
+
+
+def _worst_class(falls: Mapping[str, Figure]) -> str:
+    lost = {
+        name.removeprefix(SENSITIVITY): fall.value
+        for name, fall in falls.items()
+        if name.startswith(SENSITIVITY) and fall.value is not None
+    }
+    if not lost:
+        return "-"
+    worst = max(lost, key=lost.__getitem__)
+    return f"{shorten(worst, 24)} {lost[worst]:+.3f}"
+
+
 def _cross_validation(validation: CrossValidation) -> Table:
-    labels = (("accuracy", "accuracy"), ("balanced_accuracy", "balanced accuracy"), ("auroc", "AUROC"))
     rows = [
         (
-            label,
+            label(name),
             f"{validation.means[name]:.3f}",
             f"{validation.deviations[name]:.3f}",
             value(getattr(validation.pooled.overall, name)),
             interval(getattr(validation.pooled.overall, name)),
         )
-        for name, label in labels
+        for name in FIGURES
     ]
     note = (
         f"{len(validation.folds)} folds of train and val, by patient; each image was tested by a model that had not "

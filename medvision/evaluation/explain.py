@@ -134,11 +134,15 @@ def _resize(places: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 
 
 def _member_weights(info: PackageInfo, class_index: int) -> np.ndarray:
-    """Return the share of each member in the score of a class; of stacking the size of its coefficients for it."""
+    """Return the share of each member in the score of a class; of stacking the size of its coefficients for it.
+
+    Where no member has a share, as in a stack that says nothing of the class, all have the same.
+    """
     weights = np.array(info.combination.weights)
     if info.combination.rule == "stacking":
         weights = np.abs(info.combination.coefficients[class_index]).reshape(len(info.members), -1).sum(axis=1)
-    return weights / weights.sum()
+    total = weights.sum()
+    return weights / total if total > 0 else np.full(len(weights), 1 / len(weights))
 
 
 @contextmanager

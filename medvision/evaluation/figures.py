@@ -110,6 +110,11 @@ def compute(sample: Sample, weights: np.ndarray) -> np.ndarray:
     return np.hstack([np.stack(overall, axis=1), sensitivity, specificity, ppv, npv, f1, *ranks])
 
 
+def place_in_bins(score: np.ndarray) -> np.ndarray:
+    """Return in which of 15 bins of equal mass each score (n,) lies, from 0 on; equal scores lie together."""
+    return np.searchsorted(np.quantile(score, np.arange(1, N_BINS) / N_BINS), score)
+
+
 def _counts(y_true: np.ndarray, y_score: np.ndarray) -> np.ndarray:
     one_hot = np.eye(y_score.shape[1])
     truth, called = one_hot[y_true], one_hot[y_score.argmax(axis=1)]
@@ -130,9 +135,8 @@ def _gaps(y_true: np.ndarray, y_score: np.ndarray) -> np.ndarray:
 
 
 def _binned(score: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    edges = np.quantile(score, np.arange(1, N_BINS) / N_BINS)
     columns = np.zeros((len(score), N_BINS))
-    columns[np.arange(len(score)), np.searchsorted(edges, score)] = score - truth
+    columns[np.arange(len(score)), place_in_bins(score)] = score - truth
     return columns
 
 

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from medvision.evaluation.figures import ERRORS
+from medvision.evaluation.figures import ERRORS, OVERALL
+from medvision.evaluation.wording import describe_looks, heading, rough_classes
 from medvision.records import (
     Abstention,
     Audit,
@@ -31,18 +32,11 @@ if TYPE_CHECKING:
     from jinja2 import Environment
     from markupsafe import Markup
 
-_LABELS = {
-    "accuracy": "Accuracy", "balanced_accuracy": "Balanced accuracy", "macro_f1": "Macro F1",
-    "weighted_f1": "Weighted F1", "auroc": "AUROC", "auprc": "AUPRC", "ece": "ECE",
-    "classwise_ece": "Class-wise ECE", "brier": "Brier", "nll": "NLL",
-}  # fmt: skip
 # Those with a place and a caption in the templates; any other comes last.
 _PICTURES = (
     "confusion_matrix", "per_class_metrics", "roc_curve", "precision_recall_curve", "worst_mistakes",
     "reliability_diagram", "confidence_distribution", "risk_coverage", "decision_curve",
 )  # fmt: skip
-# Below it an interval is rough.
-_FEW = 20
 
 
 @dataclass(frozen=True)
@@ -87,7 +81,7 @@ def render_html(report: ReportData) -> str:
         evaluation=report.evaluation,
         package=report.package,
         explained=_explained(report),
-        few=[(c.name, n) for c in report.evaluation.per_class if (n := _cases(c)) < _FEW],
+        few=rough_classes(report.evaluation),
     )  # fmt: skip
 
 
@@ -96,10 +90,6 @@ def _explained(report: ReportData) -> list[ClassFigures]:
     critical = {point.class_name for point in report.package.operating_points}
     classes = report.evaluation.per_class
     return [each for each in classes if each.name in critical] or list(classes)
-
-
-def _cases(figures: ClassFigures) -> int:
-    return figures.n if figures.n_patients is None else figures.n_patients
 
 
 def _environment() -> Environment:
@@ -114,9 +104,9 @@ def _environment() -> Environment:
     )
     environment.filters.update(
         number=_number, of_hundred=_of_hundred, rest_of_hundred=_rest_of_hundred, bound=_bound, data_uri=_data_uri,
-        label=lambda name: _LABELS[name], megabytes=lambda size: f"{size / 1e6:,.1f}", percent=_percent, size=_size,
+        label=heading, looks=describe_looks, megabytes=lambda size: f"{size / 1e6:,.1f}", percent=_percent, size=_size,
     )  # fmt: skip
-    environment.globals.update(figure_names=tuple(_LABELS), placed=_PICTURES, zip=zip)
+    environment.globals.update(figure_names=OVERALL, placed=_PICTURES, zip=zip)
     return environment
 
 

@@ -24,7 +24,7 @@ from medvision.records import ClassFigures, Evaluation, Figure, OverallFigures, 
 
 # Probabilities are float32 sums over classes; half precision on a GPU costs three digits.
 SUM_TOLERANCE = 1e-3
-_NO_VARIATION = "no interval: no variation"
+_NO_VARIATION, _FEW_PAIRS = "no interval: no variation", "no interval: fewer than two independent pairs"
 
 
 def evaluate_predictions(
@@ -146,7 +146,7 @@ def _study(predictions: Predictions, plan: Plan) -> _Study:
 
 def _overall_figures(study: _Study) -> OverallFigures:
     y_true, y_score, classes = study.predictions.y_true, study.predictions.y_score, study.predictions.classes
-    pairs = min(_independent_pairs(y_true == c, study.groups) for c in range(len(classes)))
+    pairs = min(_independent_pairs(y_true == c, study.predictions.units) for c in range(len(classes)))
     figures = {name: _bootstrapped(study, name, pairs) for name in OVERALL}
     figures["accuracy"] = _share(study, "accuracy", study.predictions.y_pred == y_true, np.full(len(y_true), True))
     if study.groups is None and len(classes) == 2:
@@ -158,7 +158,7 @@ def _class_figures(study: _Study, c: int) -> ClassFigures:
     name, groups = study.predictions.classes[c], study.groups
     is_case, called = study.predictions.y_true == c, study.predictions.y_pred == c
     score = study.predictions.y_score[:, c]
-    pairs = _independent_pairs(is_case, groups)
+    pairs = _independent_pairs(is_case, study.predictions.units)
     figures = {
         "sensitivity": _share(study, f"sensitivity.{name}", called, is_case),
         "specificity": _share(study, f"specificity.{name}", ~called, ~is_case),
@@ -193,7 +193,9 @@ def _bootstrapped(study: _Study, name: str, pairs: int) -> Figure:
     if limits is not None:
         bound = limits.upper if is_error else limits.lower
         return Figure(value, limits.low, limits.high, bound, n, f"{unit} bootstrap, {len(draws)} replicates")
-    return Figure(value, None, None, None, n, _NO_VARIATION) if is_loss else certain(value, pairs, n, is_error)
+    if is_loss:
+        return Figure(value, None, None, None, n, _FEW_PAIRS if pairs < 2 else _NO_VARIATION)
+    return certain(value, pairs, n, is_error)
 
 
 def _settled(figure: Figure) -> Figure:
@@ -206,8 +208,7 @@ def _settled(figure: Figure) -> Figure:
     return replace(figure, value=value if figure.successes is None else figure.value, low=low, high=high, bound=bound)
 
 
-def _independent_pairs(is_case: np.ndarray, groups: np.ndarray | None) -> int:
+def _independent_pairs(is_case: np.ndarray, units: np.ndarray) -> int:
     """Return how many pairs of a case and a counter-case can be formed of different patients, or images."""
-    units = np.arange(len(is_case)) if groups is None else groups
     cases, others = np.unique(units[is_case]), np.unique(units[~is_case])
     return min(len(cases), len(others), (int(units.max()) + 1) // 2)

@@ -33,7 +33,7 @@ def choose_operating_point(
 
     Parameters
     ----------
-    is_class, score: truth and score of the class, (n,).
+    is_class, score: truth and score of the class, (n,); scores are taken as float32, as packages give them.
     groups: patient of each case (n,), None where unknown.
     target_sensitivity: in (0, 1).
 
@@ -41,19 +41,26 @@ def choose_operating_point(
     ------
     OperatingPointUnattainable: too few cases of the class for any threshold to show the target.
     """
+    score = np.asarray(score, np.float32)
     positives = _positives(score[is_class], None if groups is None else groups[is_class])
     threshold = _highest_passing(positives, target_sensitivity)
     if threshold is None:
         raise OperatingPointUnattainable(_too_few(class_name, positives, groups is not None, target_sensitivity))
-    cleared, others = score[~is_class] < threshold, None if groups is None else groups[~is_class]
+    cleared, others = ~is_called(score[~is_class], threshold), None if groups is None else groups[~is_class]
     return OperatingPoint(
         class_name, threshold, target_sensitivity, positives.sensitivity(threshold), proportion(cleared, others)
     )
 
 
+def is_called(score: np.ndarray, threshold: float) -> np.ndarray:
+    """Return which scores (n,) reach a threshold, compared in float32, in which both are made."""
+    return np.asarray(score, np.float32) >= np.float32(threshold)
+
+
 def patients_needed(target: float) -> int:
     """Return the smallest n for which n of n shows a proportion of ``target``, in (0, 1), with 95 % confidence."""
-    return math.ceil(math.log(1 - LEVEL) / math.log(target))
+    # A target that is the bound of n of n itself must not need n + 1 for a rounding.
+    return math.ceil(math.log(1 - LEVEL) / math.log(target) - 1e-9)
 
 
 def figures_at(
@@ -67,7 +74,7 @@ def figures_at(
     2007) held the truth in as few as 7 of 10 simulated test splits. ``is_class`` and ``score`` are (n,), with cases of
     the class and of others; ``groups`` (n,) or None.
     """
-    called = score >= point.threshold
+    called = is_called(score, point.threshold)
     positives, others = (None, None) if groups is None else (groups[is_class], groups[~is_class])
     found, cleared = _share(called[is_class], positives), _share(~called[~is_class], others)
     odds = prevalence / (1 - prevalence)
@@ -101,7 +108,7 @@ class _Positives:
     n_patients: int
 
     def sensitivity(self, threshold: float) -> Figure:
-        called = self.score >= threshold
+        called = is_called(self.score, threshold)
         if self.n_patients == len(called):
             return wilson(int(called.sum()), len(called))
         # Sums of thirds and tenths are off in the last digits.

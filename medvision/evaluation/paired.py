@@ -17,6 +17,8 @@ from medvision.records import Figure, Plan
 
 # Sums in another order differ in the last digits; that is no difference.
 _NOTHING = 1e-12
+# Of several classes the Brier score may be 2, and the NLL is without end; all other figures are in [0, 1].
+LOSSES = ("brier", "nll")
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,11 @@ def draw(predictions: Predictions, plan: Plan) -> Draws:
 def difference(a: Draws, b: Draws, name: str) -> Figure:
     """Return a figure of ``a`` less that of ``b``; ``bound`` is the lower one."""
     return describe_difference(
-        a.values[name] - b.values[name], a.replicates[name] - b.replicates[name], a.n_units[name], a.n
+        a.values[name] - b.values[name],
+        a.replicates[name] - b.replicates[name],
+        a.n_units[name],
+        a.n,
+        of_shares=name not in LOSSES,
     )
 
 
@@ -60,13 +66,13 @@ def count_units(y_true: np.ndarray, units: np.ndarray, classes: Sequence[str]) -
     return counted | {f"{figure}.{name}": m for figure in PER_CLASS for name, m in zip(classes, fewest, strict=True)}
 
 
-def describe_difference(value: float, drawn: np.ndarray, m: int, n: int) -> Figure:
+def describe_difference(value: float, drawn: np.ndarray, m: int, n: int, *, of_shares: bool = False) -> Figure:
     """Return a difference with limits from the standard error of its replicates, by Student's t of m - 1 patients.
 
     Not percentiles, which are too narrow with few patients (see ``bootstrap_limits``). Where the replicates do not
     vary, as of two models that are right in the same cases, the limits are those of what m patients can hide: that a
     share of up to 1 - 0.025^(1/m) would have differed (Clopper-Pearson of none of m). Where more than 10 % of them are
-    undefined there is no interval.
+    undefined there is no interval. ``of_shares``: of two figures in [0, 1], so that limits end at -1 and 1.
     """
     from scipy.stats import t
 
@@ -78,9 +84,12 @@ def describe_difference(value: float, drawn: np.ndarray, m: int, n: int) -> Figu
         return Figure(value, None, None, None, n, f"no interval: {why}")
     if error == 0:
         two, one = 1 - ((1 - LEVEL) / 2) ** (1 / m), 1 - (1 - LEVEL) ** (1 / m)
-        return Figure(value, value - two, value + two, value - one, n, f"Clopper-Pearson on {m} patients alike")
-    two, one = float(t.ppf((1 + LEVEL) / 2, m - 1)) * error, float(t.ppf(LEVEL, m - 1)) * error
-    return Figure(value, value - two, value + two, value - one, n, f"paired bootstrap, {len(drawn)} replicates")
+        method = f"Clopper-Pearson on {m} patients alike"
+    else:
+        two, one = float(t.ppf((1 + LEVEL) / 2, m - 1)) * error, float(t.ppf(LEVEL, m - 1)) * error
+        method = f"paired bootstrap, {len(drawn)} replicates"
+    least, most = (-1.0, 1.0) if of_shares else (-math.inf, math.inf)
+    return Figure(value, max(value - two, least), min(value + two, most), max(value - one, least), n, method)
 
 
 def p_value(a: Draws, b: Draws, name: str) -> float | None:

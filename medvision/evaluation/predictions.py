@@ -12,6 +12,7 @@ from medvision.errors import DataInvalid
 from medvision.files import atomic_write
 
 SCORE_PREFIX = "score_"
+_DISAGREEMENT = "disagreement"
 _PACKAGE, _TEST_SET = "medvision.package_digest", "medvision.test_fingerprint"
 
 
@@ -20,6 +21,7 @@ class Predictions:
     """Truth and scores of n images over k classes, in the order in which they were saved.
 
     ``package_digest`` and ``test_fingerprint`` say of which model package and which test set; "" if it was not said.
+    ``disagreement`` (n,) in [0, 1]: how much the members of the package differ on each image; None for one member.
     """
 
     image_ids: tuple[str, ...]
@@ -29,6 +31,7 @@ class Predictions:
     classes: tuple[str, ...]
     package_digest: str = ""
     test_fingerprint: str = ""
+    disagreement: np.ndarray | None = None
 
     @property
     def y_pred(self) -> np.ndarray:
@@ -48,6 +51,12 @@ class Predictions:
         keys = (i if key is None else key for i, key in enumerate(self.patient_keys))
         return np.array([codes.setdefault(key, len(codes)) for key in keys])
 
+    @property
+    def units(self) -> np.ndarray:
+        """Return what counts as independent, (n,) codes from 0 on: patients, or images where all are unknown."""
+        groups = self.groups
+        return np.arange(len(self.y_true)) if groups is None else groups
+
 
 def select(predictions: Predictions, cases: np.ndarray) -> Predictions:
     """Return some of the cases, chosen by a mask or by positions."""
@@ -58,25 +67,32 @@ def select(predictions: Predictions, cases: np.ndarray) -> Predictions:
         patient_keys=tuple(predictions.patient_keys[place] for place in places),
         y_true=predictions.y_true[places],
         y_score=predictions.y_score[places],
+        disagreement=None if predictions.disagreement is None else predictions.disagreement[places],
     )
 
 
 def concatenate(parts: Sequence[Predictions]) -> Predictions:
-    """Return predictions of other cases one after the other; the classes are those of the first."""
+    """Return predictions of other cases one after the other; the classes are those of the first.
+
+    They are of no package and no test set; of a disagreement only where all of them have one.
+    """
+    disagreements = [part.disagreement for part in parts if part.disagreement is not None]
     return Predictions(
         image_ids=tuple(image_id for part in parts for image_id in part.image_ids),
         patient_keys=tuple(key for part in parts for key in part.patient_keys),
         y_true=np.concatenate([part.y_true for part in parts]),
         y_score=np.concatenate([part.y_score for part in parts]),
         classes=parts[0].classes,
+        disagreement=np.concatenate(disagreements) if len(disagreements) == len(parts) else None,
     )
 
 
 def save_predictions(path: Path, predictions: Predictions) -> None:
     """Write predictions as Parquet, atomically: image_id, patient_key, y_true, y_pred and ``score_<class>``.
 
-    y_true and y_pred are class indices, in the order of the score columns. The same predictions give the same bytes
-    with the same pyarrow. What they are of stands in the schema's metadata.
+    y_true and y_pred are class indices, in the order of the score columns, which are float32. Of packages of several
+    members there is a column disagreement as well. The same predictions give the same bytes with the same pyarrow. What
+    they are of stands in the schema's metadata.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -89,13 +105,18 @@ def save_predictions(path: Path, predictions: Predictions) -> None:
     }
     for c, name in enumerate(predictions.classes):
         columns[SCORE_PREFIX + name] = pa.array(predictions.y_score[:, c], pa.float32())
+    if predictions.disagreement is not None:
+        columns[_DISAGREEMENT] = pa.array(predictions.disagreement, pa.float32())
     origin = {_PACKAGE: predictions.package_digest, _TEST_SET: predictions.test_fingerprint}
     table = pa.table(columns, metadata=origin)
     atomic_write(path, lambda file: pq.write_table(table, file))
 
 
 def load_predictions(path: Path) -> Predictions:
-    """Read what ``save_predictions`` wrote; DataInvalid if it is missing, damaged, or another kind of table."""
+    """Read what ``save_predictions`` wrote; DataInvalid if it is missing, damaged, or another kind of table.
+
+    Scores are float64, as all figures are computed: bins of float32 would have other edges.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -109,10 +130,13 @@ def load_predictions(path: Path) -> Predictions:
             image_ids=tuple(table["image_id"].to_pylist()),
             patient_keys=tuple(table["patient_key"].to_pylist()),
             y_true=table["y_true"].to_numpy().astype(np.int64),
-            y_score=np.column_stack([table[name].to_numpy() for name in scores]),
+            y_score=np.column_stack([table[name].to_numpy() for name in scores]).astype(np.float64),
             classes=tuple(name.removeprefix(SCORE_PREFIX) for name in scores),
             package_digest=origin.get(_PACKAGE, ""),
             test_fingerprint=origin.get(_TEST_SET, ""),
+            disagreement=(
+                table[_DISAGREEMENT].to_numpy().astype(np.float64) if _DISAGREEMENT in table.column_names else None
+            ),
         )
     except (pa.ArrowException, KeyError, ValueError) as error:
         raise DataInvalid(f"{path} is not a table of predictions ({error}). Run evaluate again.") from None

@@ -7,18 +7,13 @@ from collections.abc import Sequence
 from dataclasses import fields
 
 from medvision.evaluation.figures import ERRORS
+from medvision.evaluation.wording import describe_cases, label, rough_classes, shorten
 from medvision.records import Evaluation, Figure, OverallFigures
 
 # A line that is longer wraps in a terminal and in a mail.
 _WIDTH = 120
 _LONGEST = 20
-_LABELS = {
-    "macro_f1": "macro F1", "weighted_f1": "weighted F1", "auroc": "AUROC", "auprc": "AUPRC", "ece": "ECE",
-    "classwise_ece": "class-wise ECE", "brier": "Brier", "nll": "NLL", "ppv": "PPV", "npv": "NPV", "f1": "F1",
-}  # fmt: skip
 _PROPORTIONS = ("sensitivity", "specificity", "ppv", "npv")
-# Below it the spread of a bootstrap is that of a handful of patients.
-_FEW = 20
 
 
 def render_text(evaluation: Evaluation) -> str:
@@ -38,9 +33,8 @@ def render_text(evaluation: Evaluation) -> str:
 
 
 def _heading(evaluation: Evaluation) -> str:
-    patients = "patients unknown" if evaluation.n_patients is None else f"{evaluation.n_patients} patients"
     title = f"Evaluation of {evaluation.model} on {evaluation.dataset}"
-    return f"{title}\n{'=' * len(title)}\ntest split: {evaluation.n} images, {patients}"
+    return f"{title}\n{'=' * len(title)}\n{describe_cases(evaluation)}"
 
 
 def _overall(evaluation: Evaluation) -> list[Sequence[str]]:
@@ -48,9 +42,7 @@ def _overall(evaluation: Evaluation) -> list[Sequence[str]]:
     for field in fields(OverallFigures):
         figure: Figure = getattr(evaluation.overall, field.name)
         bound = _bound(figure, is_error=field.name in ERRORS)
-        rows.append(
-            (_label(field.name), _number(figure.value), _interval(figure), bound, _count(figure), figure.method)
-        )
+        rows.append((label(field.name), _number(figure.value), _interval(figure), bound, _count(figure), figure.method))
     return rows
 
 
@@ -58,10 +50,10 @@ def _classtable(evaluation: Evaluation, names: Sequence[str]) -> str:
     header, with_counts = ["class"], "f1" in names
     header += ["images", "patients"] if with_counts else []
     for name in names:
-        header += [_label(name), "bound", *(["cases"] if name in _PROPORTIONS else [])]
+        header += [label(name), "bound", *(["cases"] if name in _PROPORTIONS else [])]
     rows = []
     for figures in evaluation.per_class:
-        row = [_shortened(figures.name, _LONGEST)]
+        row = [shorten(figures.name, _LONGEST)]
         row += [str(figures.n), "-" if figures.n_patients is None else str(figures.n_patients)] if with_counts else []
         for name in names:
             figure: Figure = getattr(figures, name)
@@ -75,8 +67,8 @@ def _classtable(evaluation: Evaluation, names: Sequence[str]) -> str:
 def render_confusion(classes: Sequence[str], confusion: Sequence[Sequence[int]]) -> str:
     """Return a confusion matrix as text."""
     longest = max(4, (_WIDTH - _LONGEST) // len(classes) - 2)
-    header = ("", *(_shortened(name, longest) for name in classes))
-    rows = [(_shortened(name, _LONGEST), *map(str, row)) for name, row in zip(classes, confusion, strict=True)]
+    header = ("", *(shorten(name, longest) for name in classes))
+    rows = [(shorten(name, _LONGEST), *map(str, row)) for name, row in zip(classes, confusion, strict=True)]
     return "Confusion matrix (rows: truth, columns: prediction)\n\n" + table(header, rows)
 
 
@@ -105,13 +97,7 @@ interval tells of other scanners, sites or populations, nor of errors in the ref
 
 
 def _warnings(evaluation: Evaluation) -> list[str]:
-    found = [(c.name, c.n if c.n_patients is None else c.n_patients) for c in evaluation.per_class]
-    unit = "images" if evaluation.n_patients is None else "patients"
-    return [
-        f"Only {n} {unit} with {_shortened(name, 60)}: its intervals are rough."
-        for name, n in found
-        if n < _FEW
-    ]  # fmt: skip
+    return [f"Only {n} with {shorten(name, 60)}: its intervals are rough." for name, n in rough_classes(evaluation)]
 
 
 def _origin(evaluation: Evaluation) -> str:
@@ -124,14 +110,6 @@ def _origin(evaluation: Evaluation) -> str:
         ],
         left=2,
     )
-
-
-def _label(name: str) -> str:
-    return _LABELS.get(name, name.replace("_", " "))
-
-
-def _shortened(name: str, longest: int) -> str:
-    return name if len(name) <= longest else f"{name[: longest - 1]}…"
 
 
 def _number(value: float | None) -> str:

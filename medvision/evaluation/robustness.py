@@ -8,6 +8,7 @@ from medvision.evaluation.paired import Draws, difference
 from medvision.records import Corrupted
 
 FIGURES = ("accuracy", "balanced_accuracy", "auroc")
+SENSITIVITY = "sensitivity."
 
 
 def choose_sample(y_true: np.ndarray, n: int, *, seed: int) -> np.ndarray:
@@ -22,11 +23,12 @@ def choose_sample(y_true: np.ndarray, n: int, *, seed: int) -> np.ndarray:
     return np.sort(np.concatenate(chosen))
 
 
+def select_figures(draws: Draws) -> dict[str, float]:
+    """Return the values of the figures whose fall is told: overall, and the sensitivity of each class."""
+    return {name: value for name, value in draws.values.items() if name in FIGURES or name.startswith(SENSITIVITY)}
+
+
 def describe_fall(kind: str, severity: int, plain: Draws, corrupted: Draws) -> Corrupted:
     """Return the figures under one corruption, and by how much they fell: the paired bootstrap of the same cases."""
-    return Corrupted(
-        kind,
-        severity,
-        {name: corrupted.values[name] for name in FIGURES},
-        {name: difference(plain, corrupted, name) for name in FIGURES},
-    )
+    values = select_figures(corrupted)
+    return Corrupted(kind, severity, values, {name: difference(plain, corrupted, name) for name in values})

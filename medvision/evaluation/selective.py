@@ -7,11 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from medvision.evaluation.intervals import clopper_pearson_bound, proportion
+from medvision.evaluation.intervals import proportion
 from medvision.records import Abstention, Figure, Selection
-
-# Fixed before any case is seen, as the sequence of tests must be.
-_COVERAGES = np.arange(1, 21) / 20
 
 
 @dataclass(frozen=True)
@@ -50,41 +47,15 @@ def select_at_coverage(
 ) -> Selection:
     """Return what comes of answering the most confident share ``coverage``, in (0, 1], of all cases.
 
-    Arrays as in ``select_at_risk``. Cases of equal confidence are answered together: the share may be larger.
-    """
-    confidence, is_right = _answers(y_true, y_score)
-    return _select(confidence, is_right, groups, _threshold(confidence, coverage))
-
-
-def select_at_risk(
-    y_true: np.ndarray, y_score: np.ndarray, groups: np.ndarray | None, target_risk: float
-) -> Selection | None:
-    """Return the largest coverage whose accuracy is shown to be at least 1 - ``target_risk``; None if there is none.
-
-    The coverages 5 %, 10 % ... 100 % are tried in this order, from the first that could bear one error, by the
-    one-sided 95 % lower bound of their accuracy, and the first that fails ends the search: a fixed sequence of tests
-    (Angelopoulos et al., Learn then Test, 2021). The true risk at the threshold is above the target in at most 5 % of
-    samples. Where confidence tells right from wrong this answers more than the binary search of Geifman and El-Yaniv
-    (NeurIPS 2017), which divides the 5 % by its steps.
+    Cases of equal confidence are answered together: the share may be larger.
 
     Parameters
     ----------
     y_true: class indices (n,), n >= 1. y_score: (n, k); the highest score is the confidence.
     groups: patient of each case (n,), None where unknown.
-    target_risk: in (0, 1).
     """
     confidence, is_right = _answers(y_true, y_score)
-    best = None
-    for coverage in _COVERAGES:
-        answered = confidence >= _threshold(confidence, coverage)
-        n = answered.sum() if groups is None else len(np.unique(groups[answered]))
-        if clopper_pearson_bound(n - 1, n) < 1 - target_risk:
-            continue
-        bound = proportion(is_right[answered], None if groups is None else groups[answered]).bound
-        if bound is None or bound < 1 - target_risk:
-            break
-        best = _select(confidence, is_right, groups, float(confidence[answered].min()))
-    return best
+    return _select(confidence, is_right, groups, _threshold(confidence, coverage))
 
 
 def abstain_by_sets(y_true: np.ndarray, sets: np.ndarray, groups: np.ndarray | None) -> Abstention:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -32,24 +34,24 @@ def measure_latency(info: PackageInfo, networks: Sequence[torch.nn.Module], *, s
 
 
 def measure_speed(info: PackageInfo, networks: Sequence[torch.nn.Module], *, size_bytes: int, hardware: str) -> Speed:
-    """Measure latency at batch 1, and throughput and peak memory at the best batch among 1, 2, 4 ... 64.
+    """Measure latency at batch 1, throughput at the best batch among 1, 2, 4 ... 64, and peak memory at 64.
 
-    ``size_bytes``: of the package's files; ``hardware``: what the networks are on. Memory is that of the GPU, else the
-    weights and what the resident memory of this process, sampled every 2 ms, rises by.
+    ``size_bytes``: of the package's files; ``hardware``: what the networks are on. Memory is that of the weights, and
+    what the first answer adds to the memory of this process: on a GPU what torch allocates, else resident memory,
+    sampled every 2 ms, which leaves out what earlier work left to be used again and could not be given back.
     """
-    latency = measure_latency(info, networks)
     device = next(networks[0].parameters()).device
-    batch, throughput = _best_batch(info, networks)
-    answer = _answering(info, networks, batch=batch)
+    answer = _answering(info, networks, batch=_MAX_BATCH)
+    # Before anything else, which would leave memory for it to use.
     with _peak_memory(device) as peak:
         answer()
-    # What the GPU counts holds the weights; on the CPU they lie there before the block.
-    weights = 0 if device.type == "cuda" else sum(map(_weight_bytes, networks))
+    latency = measure_latency(info, networks)
+    batch, throughput = _best_batch(info, networks)
     return Speed(
         latency=latency,
         batch_size=batch,
         throughput_images_s=throughput,
-        peak_memory_bytes=peak() + weights,
+        peak_memory_bytes=peak() + sum(map(_weight_bytes, networks)),
         size_bytes=size_bytes,
         n_parameters=sum(parameter.numel() for network in networks for parameter in network.parameters()),
         hardware=hardware,
@@ -99,13 +101,23 @@ def _times(answer: Callable[[], object], seconds: float, at_least: int = _MIN_RU
     return np.array(times)
 
 
+def _give_back_memory() -> None:
+    """Return what earlier work has freed to the system, so that its use counts as a rise again; only glibc can."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)
+
+
 @contextmanager
 def _peak_memory(device: torch.device) -> Iterator[Callable[[], int]]:
     """Yield a function that returns, once the block is left, the highest memory in it beyond that before it, bytes."""
     if device.type == "cuda":
+        # Of all that this process holds there, not of these networks alone.
+        before = torch.cuda.memory_allocated(device)
         torch.cuda.reset_peak_memory_stats(device)
-        yield lambda: torch.cuda.max_memory_allocated(device)
+        yield lambda: torch.cuda.max_memory_allocated(device) - before
         return
+    _give_back_memory()
     process, done = psutil.Process(), threading.Event()
     samples = [process.memory_info().rss]
 

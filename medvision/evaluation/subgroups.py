@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from itertools import pairwise
 from typing import TypeVar
 
@@ -12,7 +11,7 @@ import pandas as pd
 from medvision.evaluation.bootstrap import draw_weights, most_frequent_class
 from medvision.evaluation.figures import compute, figure_names, prepare
 from medvision.evaluation.metrics import describe
-from medvision.evaluation.paired import count_units, describe_difference
+from medvision.evaluation.paired import LOSSES, count_units, describe_difference
 from medvision.evaluation.predictions import Predictions, select
 from medvision.records import ClassFigures, Figure, OverallFigures, Plan, Subgroup
 
@@ -44,15 +43,13 @@ def assess_subgroups(predictions: Predictions, column: str, values: pd.Series, p
     patients a subgroup has no figures: ``insufficient evidence``.
     """
     bands = band(values).to_numpy()
-    # As an evaluation does: bins of float32 have other edges.
-    predictions = replace(predictions, y_score=predictions.y_score.astype(np.float64))
     return tuple(_assess(predictions, column, str(value), bands == value, plan) for value in sorted(set(bands)))
 
 
 def _assess(predictions: Predictions, column: str, value: str, inside: np.ndarray, plan: Plan) -> Subgroup:
     ours = select(predictions, inside)
-    n_units = len(ours.y_true) if predictions.groups is None else int(ours.groups.max()) + 1  # type: ignore[union-attr]
-    n_patients = None if predictions.groups is None else n_units
+    n_units = int(ours.units.max()) + 1
+    n_patients = None if ours.groups is None else n_units
     if n_units < MINIMUM:
         return Subgroup(column, value, len(ours.y_true), n_patients, "insufficient evidence", None, (), {})
     overall, per_class = describe(ours, plan)
@@ -70,8 +67,7 @@ def _as_texts(edges: np.ndarray) -> list[str]:
 
 
 def _gaps(predictions: Predictions, inside: np.ndarray, plan: Plan) -> dict[str, Figure]:
-    groups = predictions.groups
-    units = np.arange(len(inside)) if groups is None else groups
+    units = predictions.units
     strata = most_frequent_class(predictions.y_true, units, len(predictions.classes))
     (ours, ours_drawn), (others, others_drawn) = (
         _draw(predictions, part, units, strata, plan) for part in (inside, ~inside)
@@ -81,7 +77,13 @@ def _gaps(predictions: Predictions, inside: np.ndarray, plan: Plan) -> dict[str,
     )
     drawn, values = ours_drawn - others_drawn, ours - others
     return {
-        name: describe_difference(float(values[i]), drawn[:, i], min(m[name], of_others[name]), int(inside.sum()))
+        name: describe_difference(
+            float(values[i]),
+            drawn[:, i],
+            min(m[name], of_others[name]),
+            int(inside.sum()),
+            of_shares=name not in LOSSES,
+        )
         for i, name in enumerate(figure_names(predictions.classes))
     }
 

@@ -23,13 +23,21 @@ def member_scores(logits: Sequence[np.ndarray], members: Sequence[Member]) -> np
 
 
 def combine(scores: np.ndarray, combination: Combination) -> np.ndarray:
-    """Return the package's probabilities, (n, k) float64, of its members' (members, n, k)."""
+    """Return the package's probabilities, (n, k) float64, of its members' (members, n, k).
+
+    soft: the mean by weight. hard: the share of the votes, where the mean probability is one vote more, shared out
+    among the classes: it decides between classes with as many votes, and outvotes no member. stacking: the softmax of
+    a linear function of log probabilities.
+    """
+    scores = _as_saved(scores)
     if combination.rule == "stacking":
         log_scores = stacking_features(scores)
         combined = softmax(log_scores @ np.array(combination.coefficients).T + np.array(combination.intercepts))
+    elif combination.rule == "hard":
+        combined = _poll(scores, np.array(combination.weights))
     else:
-        combined = _vote(scores if combination.rule == "soft" else _votes(scores), np.array(combination.weights))
-    return sharpen(combined, combination.temperature)
+        combined = _vote(scores, np.array(combination.weights))
+    return sharpen(_as_saved(combined), combination.temperature)
 
 
 def stacking_features(scores: np.ndarray) -> np.ndarray:
@@ -54,8 +62,21 @@ def log_scores(scores: np.ndarray) -> np.ndarray:
     return np.log(np.maximum(scores, _TINY))
 
 
+def _as_saved(scores: np.ndarray) -> np.ndarray:
+    # Scores are saved as float32, and decisions are fitted on what was saved: both must start from the same numbers,
+    # or scores that are equal on val and test, as shares of votes are, end on either side of a threshold.
+    return np.asarray(scores, dtype=np.float32).astype(np.float64)
+
+
+def _poll(scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    m = len(weights)
+    return (m * _vote(_votes(scores), weights) + _vote(scores, weights)) / (m + 1)
+
+
 def _votes(scores: np.ndarray) -> np.ndarray:
-    return (scores == scores.max(axis=-1, keepdims=True)).astype(np.float64)
+    """Return each member's vote, shared by the classes that are equally likely to it."""
+    best = scores == scores.max(axis=-1, keepdims=True)
+    return best / best.sum(axis=-1, keepdims=True)
 
 
 def _vote(scores: np.ndarray, weights: np.ndarray) -> np.ndarray:

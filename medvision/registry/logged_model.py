@@ -7,9 +7,9 @@ from pathlib import Path
 
 import medvision
 from medvision.config import Config
-from medvision.errors import TrackingUnavailable
+from medvision.errors import ConfigInvalid, TrackingUnavailable
 from medvision.records import PackageInfo
-from medvision.tracking.journal import outbox
+from medvision.tracking.journal import Journal, outbox
 from medvision.tracking.recorder import Recorder
 
 # Serving needs these beside medvision itself, which is installed where it serves.
@@ -32,9 +32,15 @@ def record_model(recorder: Recorder, package: Path, info: PackageInfo, digest: s
 def find_logged_model(config: Config, run_key: str) -> tuple[str, str]:
     """Return MLflow's ids of the run and of the model that a training recorded.
 
-    Raises TrackingUnavailable while they are still in the outbox.
+    Raises TrackingUnavailable while they are still in the outbox; ConfigInvalid if the outbox never had them.
     """
-    trained = Recorder(outbox(config.paths.state) / run_key)
+    folder = outbox(config.paths.state) / run_key
+    if not Journal(folder).events_path.is_file():
+        raise ConfigInvalid(
+            f"The model is of run {run_key[:8]}, which is not one of this project's: it was trained elsewhere. "
+            "Register it there, or train here."
+        )
+    trained = Recorder(folder)
     run_id, model_id = trained.run_id(), trained.model_id()
     if run_id is None or model_id is None:
         raise TrackingUnavailable(

@@ -28,14 +28,16 @@ def download_champion(tracking_uri: str, name: str, folder: Path) -> Path | None
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
             return None
-    return None if number is None else download_package(tracking_uri, f"models:/{name}/{number}", folder)
+    return (
+        None if number is None else download_package(tracking_uri, f"models:/{name}/{number}", folder, again="validate")
+    )
 
 
-def download_package(tracking_uri: str, source: str, folder: Path) -> Path:
+def download_package(tracking_uri: str, source: str, folder: Path, *, again: str = "evaluate") -> Path:
     """Fetch the package of ``models:/NAME/VERSION``, ``models:/NAME@ALIAS`` or of a run id into a folder.
 
     Returns where it lies. Raises ConfigInvalid for what MLflow does not know, or what holds no package;
-    TrackingUnavailable if it does not answer.
+    TrackingUnavailable, which names the step to run ``again``, if it does not answer.
     """
     import mlflow
     from mlflow import MlflowClient
@@ -43,7 +45,7 @@ def download_package(tracking_uri: str, source: str, folder: Path) -> Path:
     from mlflow.models import Model
 
     client = MlflowClient(tracking_uri, tracking_uri)
-    with reaching(tracking_uri, again="evaluate"):
+    with reaching(tracking_uri, again=again):
         try:
             uri = _of_run(client, source) if _RUN_ID.fullmatch(source) else source
             model = Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(folder), tracking_uri=tracking_uri))

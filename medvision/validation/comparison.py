@@ -4,9 +4,30 @@ from __future__ import annotations
 
 from medvision.evaluation.paired import check_same_cases, difference, draw
 from medvision.evaluation.predictions import Predictions
-from medvision.records import Evaluation, Figure
-from medvision.validation.evidence import AgainstChampion
-from medvision.validation.power import best_bound, counts_of, evidence_size
+from medvision.records import Evaluation, Figure, PackageInfo
+from medvision.validation.evidence import AgainstChampion, Objection
+
+
+def find_obstacle(candidate: PackageInfo, champion: PackageInfo) -> Objection | None:
+    """Return why a champion can't be scored on the test images of a candidate; None if it can be."""
+    if candidate.classes != champion.classes:
+        message = (
+            f"the champion tells {', '.join(champion.classes)} apart and the candidate "
+            f"{', '.join(candidate.classes)}, so that they have no figure in common"
+        )
+        remedy = "Other classes are another dataset: give it a new name, --set dataset.name=NAME, and train on it."
+        return Objection("classes", message, remedy)
+    if candidate.split_fingerprint != champion.split_fingerprint:
+        message = (
+            f"the champion was trained on split {champion.split_fingerprint[:12]} and the candidate on "
+            f"{candidate.split_fingerprint[:12]}, so that it may have been trained on these test images"
+        )
+        remedy = (
+            "Train the champion's recipe again on the split at hand and make that the champion, or train the candidate "
+            "with the dataset settings of the champion."
+        )
+        return Objection("split", message, remedy)
+    return None
 
 
 def compare(candidate: Predictions, champion: Predictions, evaluation: Evaluation, figure: str) -> AgainstChampion:
@@ -19,10 +40,4 @@ def compare(candidate: Predictions, champion: Predictions, evaluation: Evaluatio
     if digest == candidate.package_digest:
         return AgainstChampion(digest, Figure(0.0, 0.0, 0.0, 0.0, evaluation.n, "the same model package"))
     ours, theirs = draw(candidate, evaluation.plan), draw(champion, evaluation.plan)
-    found = difference(ours, theirs, figure)
-    if (ours.replicates[figure] - theirs.replicates[figure]).any() or found.value != 0:
-        return AgainstChampion(digest, found)
-    # Not one of m cases on which they differ: Clopper and Pearson's bound of how many there may be.
-    m = evidence_size(figure, counts_of(evaluation))
-    worst = best_bound(m) - 1
-    return AgainstChampion(digest, Figure(0.0, worst, -worst, worst, evaluation.n, f"no difference on {m} cases"))
+    return AgainstChampion(digest, difference(ours, theirs, figure))

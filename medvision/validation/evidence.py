@@ -10,19 +10,24 @@ from medvision.validation.test_ledger import Usage
 
 @dataclass(frozen=True)
 class AgainstChampion:
-    """Candidate minus champion on the same cases; both None where the registry has no champion."""
+    """Candidate minus champion on the same cases; both None where the registry has no champion.
+
+    ``obstacle`` says why two models can't be compared, which then have no difference.
+    """
 
     champion_digest: str | None
     difference: Figure | None
+    obstacle: Objection | None = None
 
 
 @dataclass(frozen=True)
 class SubgroupFigure:
     """The figure that the policy asks for in one subgroup, on n patients, or images where patients are unknown.
 
-    ``name`` says which subgroup and class, for example "site = north, glioma".
+    ``name`` says which subgroup by the column, and which class, for example "site = north, glioma".
     """
 
+    column: str
     name: str
     n: int
     figure: Figure
@@ -30,7 +35,7 @@ class SubgroupFigure:
 
 @dataclass(frozen=True)
 class Objection:
-    """Why the evidence is no evidence: what was touched, and what to do."""
+    """Why the evidence is no evidence: what was touched, or does not fit, and what to do."""
 
     what: str
     message: str
@@ -41,7 +46,7 @@ class Objection:
 class Evidence:
     """What a verdict rests on beside the evaluation. None: it was not measured.
 
-    ``subgroups`` is empty where the settings name none. ``made_at`` is UTC, ISO 8601.
+    ``subgroups`` has none by a column that the dataset lacks. ``made_at`` is UTC, ISO 8601.
     """
 
     test_fingerprint: str

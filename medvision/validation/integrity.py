@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from medvision.data.decode import hash_file
 from medvision.data.manifest import Manifest
+from medvision.data.parallel import map_files
 from medvision.data.split import Split
 from medvision.evaluation.metrics import evaluate_predictions
 from medvision.evaluation.predictions import Predictions
@@ -20,17 +22,16 @@ SAMPLE_SIZE = 128
 # Scored again on another device: TF32, which GPUs use for convolutions, has 10 bits of mantissa. An edit that is
 # smaller changes no call but that of a tie.
 SCORE_TOLERANCE = 5e-3
-# Fewer, and percentiles are those of a few draws.
-MIN_REPLICATES = 100
+# What a bound rests on is not for the file to say that is judged.
+PLAN = Plan()
 
 _AGAIN = "Run: medvision evaluate, then medvision validate"
 
 
 def recompute(
-    stated: Evaluation, predictions: Predictions, info: PackageInfo, *, package_digest: str, predictions_sha256: str
+    predictions: Predictions, info: PackageInfo, *, package_digest: str, predictions_sha256: str
 ) -> Evaluation:
-    """Compute the evaluation of the package at hand from the table of predictions, by the plan that was stated."""
-    plan = Plan(max(stated.plan.replicates, MIN_REPLICATES), stated.plan.seed)
+    """Compute the evaluation of the package at hand from the table of predictions, by the plan of all verdicts."""
     return evaluate_predictions(
         predictions,
         model=info.name,
@@ -38,17 +39,23 @@ def recompute(
         package_digest=package_digest,
         split_fingerprint=info.split_fingerprint,
         predictions_sha256=predictions_sha256,
-        plan=plan,
+        plan=PLAN,
     )
 
 
 def check_metrics(stated: Evaluation, recomputed: Evaluation) -> Objection | None:
-    """Compare the figures of evaluation_metrics.json with those that the predictions give."""
-    difference = next(_differences(as_dict(stated), as_dict(recomputed)), None)
+    """Compare the figures of evaluation_metrics.json with those that the predictions give.
+
+    Of figures that were made by another plan values and counts are compared alone: limits are other draws.
+    """
+    said, given = as_dict(stated), as_dict(recomputed)
+    if stated.plan != recomputed.plan:
+        said, given = _without_draws(said), _without_draws(given)
+    difference = next(_differences(said, given), None)
     if difference is None:
         return None
-    place, said, found = difference
-    message = f"evaluation_metrics.json says {place} = {said}, but the predictions give {found}"
+    place, one, other = difference
+    message = f"evaluation_metrics.json says {place} = {one}, but the predictions give {other}"
     return Objection("metrics", message, _AGAIN)
 
 
@@ -98,6 +105,24 @@ def check_rows(predictions: Predictions, manifest: Manifest, split: Split) -> Ob
     return None
 
 
+def check_pixels(manifest: Manifest, split: Split, *, workers: int | None) -> Objection | None:
+    """Decode every test image again, and tell whether its pixels are those of the manifest.
+
+    A manifest takes a file for the same whose size and time are; whoever exchanges an image can set both.
+    """
+    test = split.indices("test")
+    paths, rows = manifest.paths(), manifest.rows.iloc[test]
+    found = map_files(hash_file, [paths[row] for row in test], workers=workers, description="Reading test images")
+    wrong = [number for number, (said, pixels) in enumerate(zip(rows.pixel_hash, found, strict=True)) if said != pixels]
+    if not wrong:
+        return None
+    message = (
+        f"{len(wrong)} of {len(rows)} test images have other pixels than when the manifest was made, the first in row "
+        f"{wrong[0]}"
+    )
+    return Objection("test_set", message, "Restore the test set.")
+
+
 def choose_sample(n: int) -> np.ndarray:
     """Return rows to be scored again, in order; nobody can know them beforehand."""
     return np.sort(np.random.default_rng().choice(n, size=min(n, SAMPLE_SIZE), replace=False))
@@ -115,6 +140,14 @@ def check_scores(predictions: Predictions, sample: np.ndarray, y_score: np.ndarr
         f"of the model package, the first in row {sample[wrong[0]]}"
     )
     return Objection("predictions", message, _AGAIN)
+
+
+def _without_draws(value: Any) -> Any:
+    """Return JSON-like values without what a plan decides: the plan itself, and limits and methods of figures."""
+    if isinstance(value, dict):
+        drawn = ("plan", "low", "high", "bound", "method")
+        return {key: _without_draws(each) for key, each in value.items() if key not in drawn}
+    return [_without_draws(each) for each in value] if isinstance(value, (list, tuple)) else value
 
 
 def _differences(said: Any, found: Any, place: str = "") -> Iterator[tuple[str, Any, Any]]:

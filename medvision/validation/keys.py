@@ -19,6 +19,7 @@ from medvision.files import locked, sync_directory, write_text
 
 VARIABLE = "MEDVISION_SIGNING_KEY"
 PRIVATE_KEY, PUBLIC_KEY, TRUSTED = "signing.key", "signing.pub", "trusted"
+_MADE_BY = "Give one made by: medvision keys init"
 
 
 def keys_dir(state: Path) -> Path:
@@ -121,9 +122,9 @@ def _parse_private(content: bytes, name: str) -> Ed25519PrivateKey:
         key = serialization.load_pem_private_key(content, password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
         # Without the library's reason, which may quote the key.
-        raise ConfigInvalid(f"{name} is not a private key in PEM without a password.") from None
+        raise ConfigInvalid(f"{name} is not a private key in PEM without a password. {_MADE_BY}") from None
     if not isinstance(key, Ed25519PrivateKey):
-        raise ConfigInvalid(f"{name} is a key of another kind; expected Ed25519. Make one: medvision keys init")
+        raise ConfigInvalid(f"{name} is a key of another kind; expected Ed25519. {_MADE_BY}")
     return key
 
 

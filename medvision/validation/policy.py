@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from medvision.config import nearest, read_yaml
 from medvision.errors import ConfigInvalid
@@ -22,6 +22,8 @@ Overall = Literal["accuracy", "balanced_accuracy", "macro_f1", "weighted_f1", "a
 OfSubgroup = Literal["accuracy", "sensitivity", "specificity"]
 
 DEFAULT_POLICY = "staging"
+# Columns of a manifest that name images or patients, and the truth itself: groups of one case, or of one class.
+_NO_SUBGROUPS = ("image_id", "path", "patient_key", "pixel_hash", "group", "label")
 
 
 class _Section(BaseModel):
@@ -74,11 +76,20 @@ class NonInferiority(_Section):
 
 
 class SubgroupFloor(_Section):
-    """The lower bound of a figure, in every subgroup that has at least so many cases for it."""
+    """The lower bound of a figure, in every subgroup by these columns that has at least so many cases for it."""
 
+    columns: Annotated[tuple[str, ...], Field(strict=False, min_length=1)]
     figure: OfSubgroup
     minimum: Minimum
     at_least: int = Field(30, ge=1)
+
+    @field_validator("columns")
+    @classmethod
+    def _are_of_groups(cls, columns: tuple[str, ...]) -> tuple[str, ...]:
+        for column in columns:
+            if column in _NO_SUBGROUPS:
+                raise ValueError(f"column {column!r} names images, patients or classes, and no subgroups")
+        return columns
 
 
 class Rules(_Section):

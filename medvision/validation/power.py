@@ -6,13 +6,13 @@ bounds are those of Clopper and Pearson; of n cases, all right, it is 0.05 ** (1
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from medvision.evaluation.intervals import LEVEL
+from medvision.evaluation.operating_point import patients_needed
 from medvision.records import Evaluation
 from medvision.validation.policy import Policy, check_class_names
 from medvision.validation.wording import label
@@ -28,7 +28,10 @@ _MOST = 20_000
 
 @dataclass(frozen=True)
 class Counts:
-    """Independent cases of each class and of all together; ``unit`` is patients or images."""
+    """Independent cases of each class and of all together; ``unit`` is patients or images.
+
+    A patient with images of two classes is a case of both, and one of all together.
+    """
 
     per_class: Mapping[str, int]
     total: int
@@ -46,11 +49,6 @@ def counts_of(evaluation: Evaluation) -> Counts:
 def best_bound(n: int) -> float:
     """Return the lower bound that n cases show if all of them are right."""
     return (1 - LEVEL) ** (1 / n) if n > 0 else 0.0
-
-
-def cases_needed(minimum: float) -> int | None:
-    """Return how many cases, all right, show a minimum; None for 1, which no number shows."""
-    return math.ceil(math.log(1 - LEVEL) / math.log(minimum) - 1e-9) if minimum < 1 else None
 
 
 def cases_needed_at(value: float, minimum: float) -> int | None:
@@ -92,22 +90,17 @@ def name_cases(figure: str, class_name: str | None, counts: Counts) -> str:
     return f"{counts.unit} without {class_name}" if figure in ("specificity", "npv") else f"{class_name} {counts.unit}"
 
 
-def find_unattainable(
-    policy: Policy, cases_per_class: Mapping[str, int], patients_per_class: Mapping[str, int] | None
-) -> list[str]:
+def find_unattainable(policy: Policy, counts: Counts) -> list[str]:
     """Return a message for each rule that no model at all can meet on a test split with these cases; [] if none.
 
-    ``patients_per_class`` is None where patients are unknown.
     Raises ConfigInvalid if the policy speaks of a class that is not among them.
     """
-    check_class_names(policy, list(cases_per_class))
-    per_class = cases_per_class if patients_per_class is None else patients_per_class
-    counts = Counts(per_class, sum(per_class.values()), "images" if patients_per_class is None else "patients")
+    check_class_names(policy, list(counts.per_class))
     return [
         f"Policy {policy.name} asks for a 95 % bound of {minimum:g} on the {label(figure)}"
         f"{f' of {name}' if name else ''}: {n} {name_cases(figure, name, counts)} can't show it, whatever the model. "
-        f"{_needed(cases_needed(minimum))}"
-        for figure, name, minimum in _bounds(policy, list(per_class))
+        f"{_needed(minimum)}"
+        for figure, name, minimum in _bounds(policy, list(counts.per_class))
         if best_bound(n := evidence_size(figure, counts, name)) < minimum
     ]
 
@@ -121,5 +114,7 @@ def _bounds(policy: Policy, classes: list[str]) -> Iterator[tuple[str, str | Non
                 yield figure, name, minimum
 
 
-def _needed(needed: int | None) -> str:
-    return f"At least {needed} are needed in the test split." if needed else "No number does: lower the minimum."
+def _needed(minimum: float) -> str:
+    if minimum >= 1:
+        return "No number does: lower the minimum."
+    return f"At least {patients_needed(minimum)} are needed in the test split."

@@ -86,7 +86,7 @@ def _ceilings(evaluation: Evaluation, policy: Policy) -> Iterator[Claim]:
 def _hold_value(claim: Claim) -> RuleOutcome:
     figure, required = claim.found, claim.required
     if figure is None or figure.value is None or not _is_sound(figure) or not 0 <= figure.value <= 1:
-        return _missing(claim.rule, claim.what, f"{required:.3f}", required)
+        return _unusable(claim.rule, claim.what, f"{required:.3f}", required, figure, "value")
     met = figure.value >= required
     message = (
         f"{claim.what}: {shown(figure.value, required, met)}{interval(figure)} {'meets' if met else 'is below'} the "
@@ -100,7 +100,7 @@ def _hold_value(claim: Claim) -> RuleOutcome:
 def _hold_bound(claim: Claim, counts: Counts) -> RuleOutcome:
     figure, required = claim.found, claim.required
     if figure is None or figure.bound is None or not _is_sound(figure) or not 0 <= figure.bound <= 1:
-        return _missing(claim.rule, f"lower bound of the {claim.what}", f"{required:.3f}", required)
+        return _unusable(claim.rule, f"lower bound of the {claim.what}", f"{required:.3f}", required, figure, "bound")
     n, met = evidence_size(claim.name, counts, claim.class_name), figure.bound >= required
     is_refuted = figure.high is not None and figure.high < required
     state = _state(met, is_hopeless=best_bound(n) < required, is_refuted=is_refuted)
@@ -118,7 +118,9 @@ def _hold_bound(claim: Claim, counts: Counts) -> RuleOutcome:
 def _hold_ceiling(claim: Claim, counts: Counts) -> RuleOutcome:
     figure, allowed = claim.found, claim.required
     if figure is None or figure.bound is None or not _is_sound(figure) or figure.bound < 0:
-        return _missing(claim.rule, f"upper bound of the {claim.what}", f"at most {allowed:.3f}", allowed)
+        return _unusable(
+            claim.rule, f"upper bound of the {claim.what}", f"at most {allowed:.3f}", allowed, figure, "bound"
+        )
     n, met = evidence_size(claim.name, counts), figure.bound <= allowed
     is_hopeless = claim.name in UNIT_ERRORS and 1 - best_bound(n) > allowed
     state = _state(met, is_hopeless=is_hopeless, is_refuted=figure.value is None or figure.value > allowed)
@@ -146,9 +148,12 @@ def _hold_champion(evaluation: Evaluation, policy: Policy, evidence: Evidence) -
     if comparison is not None and comparison.champion_digest == evaluation.package_digest:
         yield _plain(rule, True, f"{what}: it is the champion itself", "")
         return
+    if comparison is not None and comparison.obstacle is not None:
+        yield _plain(rule, False, f"{what}: {comparison.obstacle.message}", comparison.obstacle.remedy)
+        return
     figure = None if comparison is None else comparison.difference
-    if figure is None or figure.bound is None or not _is_sound(figure) or not -1 <= figure.bound <= 1:
-        yield _missing(rule, what, f"more than {allowed:.3f}", allowed)
+    if figure is None or figure.bound is None or not _is_sound(figure):
+        yield _unusable(rule, f"lower bound of the {what}", f"more than {allowed:.3f}", allowed, figure, "bound")
         return
     met = figure.bound > allowed
     message = (
@@ -166,10 +171,12 @@ def _hold_subgroups(policy: Policy, evidence: Evidence) -> Iterator[RuleOutcome]
         return
     rule, what = f"subgroup_floor.{floor.figure}", label(floor.figure)
     if groups is None:
-        yield _missing(rule, f"{what} by subgroup", f"{floor.minimum:.3f}", floor.minimum)
+        yield _unusable(rule, f"{what} by subgroup", f"{floor.minimum:.3f}", floor.minimum)
         return
-    if not groups:
-        yield _plain(rule, True, "subgroups: evaluation.subgroups names none, so that none was assessed", "")
+    for column in floor.columns:
+        if not any(group.column == column for group in groups):
+            message = f"{what} by {column}: the dataset has no column {column!r}, so that no subgroup was assessed"
+            yield _plain(f"{rule}.{column}", False, message, f"Add {column!r} to the dataset, or use another policy.")
     for group in groups:
         if group.n >= floor.at_least:
             claim = Claim(
@@ -187,7 +194,7 @@ def _hold_latency(policy: Policy, evidence: Evidence) -> Iterator[RuleOutcome]:
     if allowed is None:
         return
     if found is None or not math.isfinite(found) or found <= 0:
-        yield _missing(rule, "95th percentile of the latency", f"at most {allowed:g} ms", allowed)
+        yield _unusable(rule, "95th percentile of the latency", f"at most {allowed:g} ms", allowed)
         return
     met = found <= allowed
     message = f"95 of 100 single images are answered in {found:.1f} ms, {allowed:g} ms are allowed"
@@ -208,16 +215,37 @@ def _hold_audit(evaluation: Evaluation, policy: Policy, evidence: Evidence) -> I
     if unhandled:
         yield _plain("audit", False, f"audit: {' '.join(unhandled)}", "Mend the images or labels that audit.txt names.")
     else:
-        yield _plain("audit", True, f"audit: nothing is left to be handled, {n_handled} findings were", "")
+        yield _plain("audit", True, f"audit: {_handled(n_handled)}", "")
 
 
 def _state(met: bool, *, is_hopeless: bool, is_refuted: bool) -> State:
     return "passed" if met else "insufficient_evidence" if is_hopeless and not is_refuted else "failed"
 
 
-def _missing(rule: str, what: str, asked: str, required: float) -> RuleOutcome:
-    message = f"{what}: missing or not a number, {asked} is required"
-    return RuleOutcome(rule, "failed", required, None, None, None, message, remedies.MISSING)
+def _handled(n: int) -> str:
+    if n == 0:
+        return "nothing was found that had to be handled"
+    return "1 finding, handled" if n == 1 else f"{n} findings, all handled"
+
+
+def _unusable(
+    rule: str,
+    what: str,
+    asked: str,
+    required: float,
+    figure: Figure | None = None,
+    part: Literal["value", "bound"] = "value",
+) -> RuleOutcome:
+    """Return the outcome of a rule whose figure, or the part of it that is asked for, is missing or is no number."""
+    if figure is None:
+        found, remedy = "missing or not a number", remedies.MISSING
+    elif getattr(figure, part) is None:
+        found, remedy = f"missing ({figure.method})" if figure.method else "missing", remedies.MISSING
+    else:
+        numbers = f"value {figure.value}, 95 % CI {figure.low} to {figure.high}, bound {figure.bound}"
+        found, remedy = f"{numbers} are not the numbers of a figure", remedies.UNSOUND
+    message = f"{what}: {found}; {asked} is required"
+    return RuleOutcome(rule, "failed", required, None, None, None, message, remedy)
 
 
 def _plain(rule: str, met: bool, message: str, remedy: str) -> RuleOutcome:

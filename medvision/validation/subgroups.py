@@ -19,7 +19,8 @@ def measure_subgroups(
 ) -> tuple[SubgroupFigure, ...]:
     """Return the figure of the policy's floor in each subgroup, and of each class that the policy is strict about.
 
-    ``columns``: by name, what each image (n,) has in a column of the manifest. () where the policy has no floor.
+    ``columns``: by name, what each image (n,) has in the columns of the manifest; which of them count, the policy says.
+    () where it has no floor.
     """
     floor = policy.rules.subgroup_floor
     if floor is None:
@@ -27,8 +28,9 @@ def measure_subgroups(
     classes = policy.rules.critical or predictions.classes
     return tuple(
         found
-        for column, values in columns.items()
-        for found in _of_column(predictions, column, band(values).to_numpy(), floor.figure, classes)
+        for column in floor.columns
+        if column in columns
+        for found in _of_column(predictions, column, band(columns[column]).to_numpy(), floor.figure, classes)
     )
 
 
@@ -39,15 +41,15 @@ def _of_column(
     for value in sorted(set(values)):
         inside, name = values == value, f"{column} = {value}"
         if figure == "accuracy":
-            yield _figure(name, y_pred == y_true, inside, groups)
+            yield _figure(column, name, y_pred == y_true, inside, groups)
             continue
         for of in classes:
             c = predictions.classes.index(of)
             is_case = inside & ((y_true == c) == (figure == "sensitivity"))
-            yield _figure(f"{name}, {of}", (y_pred == c) == (y_true == c), is_case, groups)
+            yield _figure(column, f"{name}, {of}", (y_pred == c) == (y_true == c), is_case, groups)
 
 
-def _figure(name: str, right: np.ndarray, among: np.ndarray, groups: np.ndarray | None) -> SubgroupFigure:
+def _figure(column: str, name: str, right: np.ndarray, among: np.ndarray, groups: np.ndarray | None) -> SubgroupFigure:
     own = None if groups is None else groups[among]
     n = int(among.sum()) if own is None else len(np.unique(own))
-    return SubgroupFigure(name, n, proportion(right[among], own))
+    return SubgroupFigure(column, name, n, proportion(right[among], own))

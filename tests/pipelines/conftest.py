@@ -7,13 +7,19 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from medvision_project import Project, piped_project
+from medvision_project import Project, compared_project, piped_project
 
 
 @pytest.fixture(scope="session")
 def project(tmp_path_factory):
     """Return the project after ``medvision pipeline``; what is added to it later must not change what it left."""
     return piped_project(tmp_path_factory.getbasetemp())
+
+
+@pytest.fixture(scope="session")
+def pair(tmp_path_factory):
+    """Return the project after ``medvision compare`` of two models; what is added must not change what it left."""
+    return compared_project(tmp_path_factory.getbasetemp())
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 
 from mlflow import MlflowClient
 
@@ -31,12 +32,23 @@ ON_MODEL = ("--model", "simple_cnn", "--dataset-path", DATASET)
 # From scratch on 96 small images: after these epochs every class is found at least now and then.
 RECIPE = ("--image-size", "32", "--batch-size", "8", "--lr", "3e-3")
 N_EPOCHS = 8
+# Two small networks: one of medvision's own, and one of timm's, whose name has a slash and a dot.
+PAIR = ("simple_cnn", "timm/test_resnet.r160_in1k")
+CRITICAL = "phantom_glioma"
+# Two patients of a class in val can show a sensitivity of 0.22 and no more.
+PAIR_SETTINGS = (
+    f"training.batch_size=8 training.lr=3e-3 evaluation.replicates=200 evaluation.critical_classes=[{CRITICAL}] "
+    "evaluation.target_sensitivity=0.2"
+)
 # Policies of the project's own, beside staging and production.
 POLICIES = """
   lenient:
     value: {accuracy: 0.05, sensitivity: 0.01}
     latency_p95_ms: 10000
     audit: clean-or-handled
+  easy:
+    value: {accuracy: 0.05, sensitivity: 0.01}
+    critical: [phantom_meningioma]
   plain:
     value: {accuracy: 0.05, sensitivity: 0.01}
   rival:
@@ -114,7 +126,7 @@ class Project:
         handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         os.chdir(self.folder)
         try:
-            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), _briefly_timed():
                 main(arguments)
         except SystemExit as end:
             return Outcome(end.code, out.getvalue(), err.getvalue())
@@ -129,6 +141,16 @@ class Project:
         experiments = [found.experiment_id for found in self.client.search_experiments()]
         found = self.client.search_runs(experiments, max_results=1000)
         return [run for run in found if wanted.items() <= run.data.tags.items()]
+
+    def artifacts(self, run, folder=None):
+        """Return a run's artifacts: the files on disk by their path in the run."""
+        found = {}
+        for entry in self.client.list_artifacts(run.info.run_id, folder):
+            if entry.is_dir:
+                found |= self.artifacts(run, entry.path)
+            else:
+                found[entry.path] = Path(run.info.artifact_uri.removeprefix("file://")) / entry.path
+        return found
 
     def children(self, run):
         """Return the runs that are nested in a run."""
@@ -166,6 +188,16 @@ class Project:
             except subprocess.TimeoutExpired:
                 os.killpg(server.pid, signal.SIGKILL)
                 server.wait()
+
+
+@contextlib.contextmanager
+def _briefly_timed():
+    """Let measurements of speed end after the fewest answers; they are not what a project is here for."""
+    from medvision.evaluation import speed
+
+    times = speed._times
+    with mock.patch.object(speed, "_times", lambda answer, seconds, *fewest, **by: times(answer, 0, *fewest, **by)):
+        yield
 
 
 def finish(process, timeout_s=300):
@@ -206,5 +238,19 @@ def piped_project(parent):
     project = Project(folder)
     options = ("--model", "simple_cnn", "--epochs", str(N_EPOCHS), "--policy", "lenient")
     project.outcome = project.run("medvision", "pipeline", *options, *ON_DATASET, *RECIPE)
+    assert project.outcome.code == 0, project.outcome
+    return project
+
+
+@functools.cache
+def compared_project(parent):
+    """Return a project in which two models were trained and compared, in this process: once a session."""
+    folder = parent / "compared-project"
+    folder.mkdir()
+    project = Project(folder)
+    training = ("--epochs", str(N_EPOCHS), "--image-size", "32", "--pretrained", "false")
+    project.outcome = project.call(
+        "compare", "--models", " ".join(PAIR), *training, *ON_DATASET, "--set", PAIR_SETTINGS
+    )
     assert project.outcome.code == 0, project.outcome
     return project

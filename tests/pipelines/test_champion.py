@@ -1,5 +1,6 @@
 """A candidate is held against the champion of the registry, on the same images."""
 
+import dataclasses
 import json
 import shutil
 
@@ -7,6 +8,7 @@ import pytest
 from medvision_project import DATASET, MODEL, ON_DATASET
 
 from medvision.models.package import load_package, save_package
+from medvision.registry import packages
 
 
 @pytest.fixture
@@ -66,6 +68,25 @@ def test_a_worse_candidate(project, elsewhere, champion, tmp_path):
     assert rule["state"] == "failed" and rule["found"] < -0.03
     assert "worse than the champion" in rule["remedy"]
     assert verdict["champion_digest"] == champion != verdict["package_digest"]
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"split_fingerprint": "9" * 64}, "the champion was trained on split 999999999999"),
+        ({"classes": ("no", "maybe", "yes")}, "the champion tells no, maybe, yes apart"),
+    ],
+    ids=["another split", "other classes"],
+)
+def test_a_champion_that_cannot_be_compared(project, elsewhere, tmp_path, monkeypatch, change, named):
+    """A champion of other classes, or of another split, fails the rule, which says what differs and what to do."""
+    info, networks = load_package(tmp_path / "checkpoints" / "simple_cnn_outputs" / "package")
+    save_package(tmp_path / "champion", dataclasses.replace(info, **change), networks)
+    monkeypatch.setattr(packages, "download_champion", lambda *_: tmp_path / "champion")
+    ended, _, rule = validate(project, elsewhere)
+    assert ended.code == 3, ended.err
+    assert rule["state"] == "failed" and named in rule["message"]
+    assert rule["remedy"]
 
 
 def test_a_registry_that_is_away(project, elsewhere):

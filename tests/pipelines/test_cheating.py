@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import shutil
 
 import numpy as np
@@ -223,6 +224,23 @@ def test_another_test_set(copy, project):
     assert evaluated.code == 5
 
 
+def test_an_exchanged_test_image(copy, project):
+    """Images with other pixels, but of the size and the time of the old ones, are read again by `verify`: 3."""
+    root = copy.folder / DATASET
+    shutil.copytree(project.folder / DATASET, root)
+    dataset = ("--dataset-path", str(root), *ON_DATASET[2:])
+    assert copy.verify(dataset=dataset).code == 0
+    for path in root.rglob("*.png"):
+        before = path.stat()
+        Image.new("L", Image.open(path).size).save(path)
+        path.write_bytes(path.read_bytes().ljust(before.st_size, b"\0"))
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+        assert path.stat().st_size == before.st_size
+    verified = copy.verify(dataset=dataset)
+    assert verified.code == 3
+    assert "test set: 24 of 24 test images have other pixels" in verified.err
+
+
 def test_another_split_is_not_tested_on(copy, project):
     """A model that was trained on another split has another test set: `evaluate` ends with 5, and says how to go on."""
     seed = f"{copy.paths} dataset.seed=7"
@@ -263,6 +281,68 @@ def test_a_policy_of_ones_own(copy):
     own.write_text("policies: {plain: {value: {accuracy: 0.01, sensitivity: 0.01}}}")
     assert copy.validate("--policies", str(own)).code == 0
     assert copy.register().code == 3
+
+
+@pytest.mark.parametrize(
+    ("rules", "said"),
+    [
+        ("critical: [phantom_gliomma]", "Did you mean 'phantom_glioma'"),
+        ("subgroup_floor: {columns: [patient_key], figure: accuracy, minimum: 0.8}", "column 'patient_key'"),
+    ],
+)
+def test_a_policy_that_is_not_understood_costs_nothing(copy, rules, said):
+    """A policy that can't be applied ends `validate` with 2: the old verdict stays, and no look is counted."""
+    policies = copy.folder / "policies.yaml"
+    policies.write_text(f"policies: {{plain: {{value: {{accuracy: 0.05, sensitivity: 0.01}}, {rules}}}}}")
+    envelope, ledger = copy.envelope.read_bytes(), copy.ledger.read_bytes()
+    outcome = copy.validate("--policies", str(policies))
+    assert outcome.code == 2 and said in outcome.err
+    assert (copy.envelope.read_bytes(), copy.ledger.read_bytes()) == (envelope, ledger)
+
+
+def test_subgroups_are_not_argued_away(copy):
+    """A floor by a column that the dataset lacks fails the model, though the settings name no subgroups."""
+    policies = copy.folder / "policies.yaml"
+    floor = "subgroup_floor: {columns: [site, width], figure: accuracy, minimum: 0.01}"
+    policies.write_text(f"policies: {{plain: {{value: {{accuracy: 0.05, sensitivity: 0.01}}, {floor}}}}}")
+    assert copy.validate("--policies", str(policies)).code == 3
+    assert set(copy.reasons()) == {"subgroup_floor.accuracy.site"}
+
+
+def test_a_plan_of_ones_own(copy):
+    """Other replicates are a setting: the verdict is made by the plan of all verdicts, says so, and holds."""
+    before = json.loads((copy.results / "medical_validation.json").read_text())["evaluation_fingerprint"]
+    own = f"{copy.paths} evaluation.replicates=100 evaluation.seed=7"
+    evaluated = copy.project.call("evaluate", *MODEL, *ON_DATASET, "--set", own)
+    assert evaluated.code == 0, evaluated.err
+    validated = copy.validate()
+    assert validated.code == 0, validated.err
+    assert "The evaluation has 100 replicates with seed 7" in validated.out
+    verdict = json.loads((copy.results / "medical_validation.json").read_text())
+    assert verdict["evaluation_fingerprint"] == before
+    verified = copy.verify()
+    assert verified.code == 0, verified.err
+
+
+def test_a_plan_without_end(copy):
+    """A billion replicates that the figures claim to have are not computed, and an edited value is still named."""
+    evaluation = json.loads(copy.evaluation.read_text())
+    evaluation["plan"]["replicates"] = 10**9
+    copy.evaluation.write_text(json.dumps(evaluation))
+    assert copy.validate().code == 0
+    evaluation["overall"]["accuracy"]["value"] = 0.999
+    copy.evaluation.write_text(json.dumps(evaluation))
+    assert copy.validate().code == 3
+    assert "overall.accuracy.value = 0.999" in copy.reasons()["evidence.metrics"]
+
+
+def test_a_model_that_was_trained_elsewhere(copy):
+    """A model of which this project has no run is not registered, and the message says where it can be: 2."""
+    run_key = load_package(copy.package)[0].run_key
+    shutil.rmtree(copy.folder / ".medvision" / "outbox" / run_key)
+    outcome = copy.register()
+    assert outcome.code == 2
+    assert "it was trained elsewhere. Register it there, or train here" in outcome.err
 
 
 def test_a_verdict_that_was_edited(copy):

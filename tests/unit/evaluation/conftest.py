@@ -21,10 +21,10 @@ def predictions(n=300, k=3, seed=0):
 
 
 def as_predictions(y_true, y_score, classes=CLASSES, groups=None):
-    """Return Predictions of patients with these codes; None: unknown."""
+    """Return Predictions as they are loaded, in float64, of patients with these codes; None: unknown."""
     n = len(y_true)
     keys = [None] * n if groups is None else [None if group is None else f"patient{group}" for group in groups]
-    return Predictions(tuple(f"image{i}" for i in range(n)), tuple(keys), y_true, y_score, tuple(classes))
+    return Predictions(tuple(f"image{i}" for i in range(n)), tuple(keys), y_true, np.float64(y_score), tuple(classes))
 
 
 def evaluate(y_true, y_score, classes=CLASSES, groups=None, plan=PLAN):

@@ -77,7 +77,7 @@ def test_patients_are_needed_for_the_promise():
     score = np.r_[hard, np.repeat(easy, 20)]
     y_score = np.stack([score, 1 - score], axis=1)
     y_true, groups = np.zeros(2100, dtype=int), np.r_[np.arange(100), np.repeat(np.arange(100, 200), 20)]
-    by_patient, by_image = (fit_conformal(y_true, y_score, each, 0.9) for each in (groups, None))
+    by_patient, by_image = (fit_conformal(y_true, y_score, each, 0.9) for each in (groups, np.arange(2100)))
     assert (by_patient.n_calibration, by_image.n_calibration) == ((200, 0), (2100, 0))
     # Of a new patient, of either kind as often, who is uniform on (0, 1) the coverage is 1 - threshold.
     assert by_patient.thresholds[0] == pytest.approx(0.1, abs=0.04)
@@ -89,7 +89,7 @@ def test_patients_are_needed_for_the_promise():
 def test_is_the_finite_sample_quantile(n, coverage):
     """Without patients, 1 - threshold is the ceil((n + 1) (1 - alpha)) / n quantile of 1 - score."""
     score = np.random.default_rng(n).random(n)
-    found = fit_conformal(np.zeros(n, dtype=int), np.stack([score, 1 - score], axis=1), None, coverage)
+    found = fit_conformal(np.zeros(n, dtype=int), np.stack([score, 1 - score], axis=1), np.arange(n), coverage)
     rank = math.ceil(round((n + 1) * coverage, 9))
     assert 1 - found.thresholds[0] == pytest.approx(np.sort(1 - score)[rank - 1])
 
@@ -119,7 +119,7 @@ def test_agrees_with_mapie():
     y_true, y_score, _ = draw(rng, 400, k=3)
     # MAPIE takes sums of probabilities to be 1 to the last digits.
     test = rng.dirichlet([1, 1, 1], 500)
-    ours = prediction_sets(test, fit_conformal(y_true, y_score, None, 0.9))
+    ours = prediction_sets(test, fit_conformal(y_true, y_score, np.arange(len(y_true)), 0.9))
     for c in range(3):
         mapie = SplitConformalClassifier(Given(), confidence_level=0.9, conformity_score="lac", prefit=True)
         with pytest.warns(UserWarning, match="less labels"):
@@ -132,8 +132,8 @@ def test_too_few_cases_put_the_class_in_every_set():
     """With fewer than 1 / alpha - 1 patients of a class its threshold is 0, with as many their lowest score."""
     score = np.linspace(0.2, 0.9, 9)
     y_score = np.stack([score, 1 - score], axis=1)
-    assert fit_conformal(np.zeros(9, dtype=int), y_score, None, 0.9).thresholds == (pytest.approx(0.2), 0.0)
-    few = fit_conformal(np.zeros(8, dtype=int), y_score[:8], None, 0.9)
+    assert fit_conformal(np.zeros(9, dtype=int), y_score, np.arange(9), 0.9).thresholds == (pytest.approx(0.2), 0.0)
+    few = fit_conformal(np.zeros(8, dtype=int), y_score[:8], np.arange(8), 0.9)
     assert (few.thresholds, few.n_calibration) == ((0.0, 0.0), (8, 0))
     assert prediction_sets(np.array([[0.0, 1.0]]), few).all()
 
@@ -143,7 +143,7 @@ def test_weighs_patients_by_hand():
     y_score = np.array([[0.9, 0.1], [0.3, 0.7], [0.2, 0.8], [0.6, 0.4]])
     groups = np.array([5, 7, 9, 9])
     # alpha (m + 1) = 2 patients: the new one, and one more. Below 0.6 lie 1/2 + 1; below 0.3 lies 1/2.
-    assert fit_conformal(np.zeros(4, dtype=int), y_score, groups, 0.5).thresholds[0] == 0.3
+    assert fit_conformal(np.zeros(4, dtype=int), y_score, groups, 0.5).thresholds[0] == np.float32(0.3)
 
 
 def test_copies_of_images_change_nothing():
@@ -158,14 +158,14 @@ def test_copies_of_images_change_nothing():
 def test_one_image_each_is_as_without_patients():
     """Where every patient has one image, knowing them changes nothing."""
     y_true, y_score, groups = draw(np.random.default_rng(5), 90)
-    assert fit_conformal(y_true, y_score, groups, 0.9) == fit_conformal(y_true, y_score, None, 0.9)
+    assert fit_conformal(y_true, y_score, groups, 0.9) == fit_conformal(y_true, y_score, np.arange(len(y_true)), 0.9)
 
 
 @pytest.mark.parametrize("coverage", [0.0, 1.0, 90.0])
 def test_refuses_an_impossible_coverage(coverage):
     """A coverage outside of (0, 1) is an error."""
     with pytest.raises(DataInvalid, match="coverage"):
-        fit_conformal(np.array([0, 1]), np.eye(2), None, coverage)
+        fit_conformal(np.array([0, 1]), np.eye(2), np.arange(2), coverage)
 
 
 def test_figures_by_hand():

@@ -11,6 +11,7 @@ from medvision.models.catalog import Architecture
 from medvision.models.ensemble import softmax
 from medvision.models.network import Network, build_network
 from medvision.records import Combination, Member, PackageInfo, Preprocessing, as_dict
+from medvision.training.ensembling import fit_combination
 
 SIDE, CORNER = 64, 24
 
@@ -242,3 +243,25 @@ def test_package_of_several(combination, cnn, vit, image):
     small = torch.from_numpy(saliency(cnn, inputs[32], 1))[None, None]
     large = torch.nn.functional.interpolate(small, (SIDE, SIDE), mode="bilinear")[0, 0].numpy()
     np.testing.assert_allclose(found, 0.25 * large + 0.75 * saliency(vit, image, 1), atol=1e-6)
+
+
+@pytest.mark.parametrize("class_index", [0, 1])
+def test_stack_of_two_classes(class_index, cnn, vit, image):
+    """A stack of two classes that was fitted has a map of each, and its members the same weights for both."""
+    rng = np.random.default_rng(0)
+    members = rng.dirichlet((1, 1), (2, 80))
+    combination, _ = fit_combination("stacking", members, (members[0, :, 1] > 0.5).astype(int), np.arange(80))
+    info = package([cnn, vit], [SIDE, SIDE], combination)
+    found = package_saliency(info, [cnn, vit], lambda form: image[None], 0, class_index)
+    assert np.isfinite(found).all()
+    weights = np.abs(combination.coefficients[1]).reshape(2, 2).sum(axis=1)
+    maps = np.stack([saliency(network, image, class_index) for network in (cnn, vit)])
+    np.testing.assert_allclose(found, np.average(maps, axis=0, weights=weights), atol=1e-6)
+
+
+def test_a_stack_that_says_nothing_of_a_class(cnn, vit, image):
+    """Where all coefficients of a class are 0, the members' maps count alike."""
+    silent = Combination("stacking", coefficients=((0.0,) * 4, (1.0,) * 4), intercepts=(0.0, 0.0))
+    found = package_saliency(package([cnn, vit], [SIDE, SIDE], silent), [cnn, vit], lambda form: image[None], 0, 0)
+    expected = (saliency(cnn, image, 0) + saliency(vit, image, 0)) / 2
+    np.testing.assert_allclose(found, expected, atol=1e-6)

@@ -86,7 +86,7 @@ def report(y_true, y_score, evaluation, groups=None):
     """Return data with every section that there is; the class in the middle is critical."""
     classes = evaluation.classes
     point = choose_operating_point(classes[1], y_true == 1, y_score[:, 1], groups, target_sensitivity=0.7)
-    conformal = fit_conformal(y_true, y_score, groups, 0.9)
+    conformal = fit_conformal(y_true, y_score, np.arange(len(y_true)) if groups is None else groups, 0.9)
     finding = Finding(
         "patient leak", "error", 4, 300, "4 test images are of patients with training images.", "Dropped."
     )
@@ -247,7 +247,7 @@ def test_limits_are_named(full, bare):
     for part in (
         "Intervals count patients (100) and not images (300)",
         "were chosen on val",
-        "opened 3 times",
+        "looked at 3 times",
         "58 were left out",
         "4 test images are of patients with training images. Dropped.",
     ):
@@ -262,7 +262,7 @@ def test_few_cases_are_named(predictions, evaluate):
     y_true[:] = np.repeat([0, 1, 2], [5, 20, 20])
     evaluation = evaluate(y_true, y_score)
     text = Page(render_html(ReportData(evaluation, package(evaluation.classes), "2026-11-21"))).text
-    assert "only 5 images with glioma" in text
+    assert "Only 5 images with glioma" in text
     assert "images with meningioma: its figures are" not in text
 
 

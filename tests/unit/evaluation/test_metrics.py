@@ -275,3 +275,13 @@ def test_one_class_is_refused(evaluate):
     """An evaluation of a single class is refused: there is nothing to tell apart."""
     with pytest.raises(DataInvalid, match="at least 2 classes"):
         evaluate(np.zeros(3, int), np.ones((3, 1)), ["only"])
+
+
+def test_one_pair_of_patients_is_the_reason_why_a_loss_has_no_interval(predictions, evaluate):
+    """Brier and NLL of a class of one patient vary, but nobody can say by how much; equal scores do not vary."""
+    y_true, y_score = predictions(n=40, k=2)
+    one = evaluate(np.arange(40) // 39, y_score, ("a", "b"), groups=np.arange(40)).overall
+    alike = evaluate(y_true, np.full((40, 2), 0.5), ("a", "b"), groups=np.arange(40)).overall
+    for name in ("brier", "nll"):
+        assert getattr(one, name).method == "no interval: fewer than two independent pairs"
+        assert getattr(alike, name).method == "no interval: no variation"

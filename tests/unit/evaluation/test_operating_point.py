@@ -53,7 +53,7 @@ def test_best_specificity_that_shows_the_target(target, seed):
     """No higher score has a sensitivity whose exact one-sided 95 % bound, as scipy has it, reaches the target."""
     rng = np.random.default_rng(seed)
     is_class = rng.random(400) < 0.4
-    score = rng.normal(size=400) + 1.5 * is_class
+    score = (rng.normal(size=400) + 1.5 * is_class).astype(np.float32)
     point = choose(is_class, score, target=target)
 
     def bound(threshold):

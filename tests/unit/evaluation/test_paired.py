@@ -134,6 +134,21 @@ def test_few_patients_have_wider_intervals():
     assert widths[0] > 1.5 * widths[2]
 
 
+def test_shares_differ_by_one_at_most(as_predictions):
+    """Limits and bound of a difference of figures in [0, 1] are in [-1, 1]; those of other losses are not cut."""
+    drawn = np.random.default_rng(0).normal(-0.8, 0.3, 500)
+    plain = describe_difference(-0.8, drawn, 4, 100)
+    cut = describe_difference(-0.8, drawn, 4, 100, of_shares=True)
+    assert plain.low < plain.bound < -1
+    assert (cut.low, cut.bound, cut.value) == (-1, -1, -0.8)
+    assert describe_difference(0.8, -drawn, 4, 100, of_shares=True).high == 1
+    y_true = np.arange(12) % 2
+    good, bad = np.eye(2)[y_true], np.eye(2)[np.where(np.arange(12) < 9, 1 - y_true, y_true)]
+    a, b = (draw(as_predictions(y_true, score, ("no", "yes")), PLAN) for score in (bad, good))
+    assert difference(a, b, "accuracy").low == -1
+    assert difference(a, b, "nll").high > 1 and difference(a, b, "brier").high > 1
+
+
 @pytest.mark.parametrize(
     "change", ["image_ids", "y_true", "classes"], ids=["other images", "other truth", "other classes"]
 )

@@ -1,11 +1,13 @@
 """The table of predictions keeps what was put into it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from medvision.errors import DataInvalid
-from medvision.evaluation.predictions import Predictions, load_predictions, save_predictions
+from medvision.evaluation.predictions import Predictions, concatenate, load_predictions, save_predictions, select
 
 CLASSES = ("glioma", "meningioma", "pituitary")
 
@@ -85,3 +87,36 @@ def test_damaged_table(path, damage):
         pd.read_parquet(path)[["image_id", "patient_key", "y_true"]].to_parquet(path)
     with pytest.raises(DataInvalid, match="Run evaluate"):
         load_predictions(path)
+
+
+def test_scores_are_float64(path):
+    """Scores are loaded as figures are computed: bins of float32 would have other edges."""
+    assert load_predictions(path).y_score.dtype == np.float64
+    assert concatenate([select(load_predictions(path), np.arange(3))] * 2).y_score.dtype == np.float64
+
+
+@pytest.mark.parametrize("groups", [None, [0, 1, 1, 2]])
+def test_units(groups, as_predictions):
+    """What is independent are the patients, or the images where no patient is known."""
+    table = as_predictions(np.zeros(4, int), np.ones((4, 1)), ("a",), groups)
+    assert table.units.tolist() == (groups or [0, 1, 2, 3])
+
+
+def test_disagreement_round_trip(path):
+    """The disagreement of the members comes back, in a column of its own, and follows its images."""
+    table = replace(load_predictions(path), disagreement=np.arange(20) / 32)
+    save_predictions(path, table)
+    loaded = load_predictions(path)
+    np.testing.assert_array_equal(loaded.disagreement, table.disagreement)
+    assert "disagreement" in pd.read_parquet(path).columns
+    chosen = select(loaded, np.array([3, 1]))
+    assert chosen.disagreement.tolist() == [3 / 32, 1 / 32]
+    assert concatenate([chosen, chosen]).disagreement.tolist() == [3 / 32, 1 / 32] * 2
+
+
+def test_one_member_has_no_disagreement(path):
+    """A table without the column says None, alone and beside one that has it."""
+    loaded = load_predictions(path)
+    assert loaded.disagreement is None
+    assert select(loaded, np.arange(2)).disagreement is None
+    assert concatenate([loaded, replace(loaded, disagreement=np.zeros(20))]).disagreement is None

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from medvision.evaluation.paired import difference, draw
-from medvision.evaluation.robustness import FIGURES, choose_sample, describe_fall
+from medvision.evaluation.robustness import FIGURES, choose_sample, describe_fall, select_figures
 from medvision.records import Plan
 
 Y_TRUE = np.random.default_rng(0).permutation(np.repeat([0, 1, 2], [700, 290, 10]))
@@ -55,3 +55,13 @@ def test_images_that_lose_nothing_have_no_fall(simulate_pair):
     """Scores that a corruption does not change fall by 0."""
     plain = draw(simulate_pair(np.random.default_rng(0), 60, 3)[0], Plan(100))
     assert all(fall.value == pytest.approx(0) for fall in describe_fall("blur", 1, plain, plain).falls.values())
+
+
+def test_the_sensitivity_of_each_class_is_among_the_falls(simulate_pair):
+    """A class that is lost while the others hold is seen: every class's sensitivity falls with its interval."""
+    good, bad = (draw(each, Plan(200)) for each in simulate_pair(np.random.default_rng(0), 60, 3, gain=1.0))
+    names = {*FIGURES, "sensitivity.no", "sensitivity.yes"}
+    found = describe_fall("noise", 3, good, bad)
+    assert set(found.values) == set(found.falls) == set(select_figures(good)) == names
+    assert found.falls["sensitivity.yes"] == difference(good, bad, "sensitivity.yes")
+    assert select_figures(good)["sensitivity.no"] == good.values["sensitivity.no"]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from medvision.evaluation.conformal import prediction_sets
-from medvision.evaluation.selective import abstain_by_sets, risk_coverage, select_at_coverage, select_at_risk
+from medvision.evaluation.selective import abstain_by_sets, risk_coverage, select_at_coverage
 from medvision.records import Conformal
 
 
@@ -12,15 +12,6 @@ def with_confidence(confidence, is_right):
     """Return labels and scores of two classes with these confidences, in [0.5, 1], and these errors."""
     confidence = np.asarray(confidence)
     return np.where(is_right, 0, 1), np.stack([confidence, 1 - confidence], axis=1)
-
-
-def draw(rng, n, risk, images=1):
-    """Return labels, scores and patients; the error rate at the quantile q of confidence is ``risk(q)``."""
-    q = rng.random(n)
-    is_right = rng.random(n) >= risk(q)
-    return *with_confidence(np.repeat(0.5 + q / 2, images), np.repeat(is_right, images)), np.repeat(
-        np.arange(n), images
-    )
 
 
 def test_curve_by_brute_force():
@@ -64,49 +55,6 @@ def test_selection_at_a_coverage_by_hand():
     assert (found.threshold, found.coverage.value, found.accuracy.value) == (0.96, 0.4, 0.75)
     assert select_at_coverage(y_true, y_score, None, 0.5).coverage.successes == 6
     assert select_at_coverage(y_true, y_score, None, 1.0).accuracy.value == 0.9
-
-
-def true_risk(threshold, risk):
-    return risk(np.linspace(2 * threshold - 1, 1, 20_001)).mean()
-
-
-@pytest.mark.parametrize("images", [1, 4])
-@pytest.mark.parametrize("n", [150, 600])
-@pytest.mark.parametrize(
-    "risk",
-    [lambda q: 0.3 * (1 - q) ** 1.5, lambda q: 0.055 + 0 * q, lambda q: 0.02 + 0.3 * (1 - q)],
-    ids=["good", "uninformative, just too bad", "errors among the surest"],
-)
-def test_guarantee_of_the_risk(risk, n, images):
-    """In at most 5 % of samples is the true risk above the target, whether or not confidence tells right from wrong."""
-    rng, repeats, failed = np.random.default_rng(3), 500, 0
-    for _ in range(repeats):
-        y_true, y_score, groups = draw(rng, n, risk, images)
-        found = select_at_risk(y_true, y_score, groups if images > 1 else None, 0.05)
-        failed += found is not None and true_risk(found.threshold, risk) > 0.05
-    assert failed / repeats < 0.05 + 3 * np.sqrt(0.05 * 0.95 / repeats)
-
-
-def test_finds_much_of_the_coverage_there_is():
-    """Of 2,000 cases it answers most of those that could be answered, and shows the target in the record."""
-    y_true, y_score, _ = draw(np.random.default_rng(4), 2000, lambda q: 0.3 * (1 - q) ** 1.5)
-    found = select_at_risk(y_true, y_score, None, 0.05)
-    # The true risk is 5 % at a coverage of 0.56.
-    assert 0.4 < found.coverage.value < 0.56
-    assert found.accuracy.bound >= 0.95
-
-
-def test_too_few_cases_for_a_target_select_none():
-    """Where even answers without an error show too little, there is no selection."""
-    y_true, y_score = with_confidence(np.linspace(0.5, 1, 40), np.ones(40, dtype=bool))
-    assert select_at_risk(y_true, y_score, None, 0.05) is None
-    assert select_at_risk(y_true, y_score, None, 0.2).coverage.value == 1.0
-
-
-def test_copies_of_images_are_not_evidence():
-    """Ten copies of each image of forty patients show no more than one of each."""
-    y_true, y_score = with_confidence(np.repeat(np.linspace(0.5, 1, 40), 10), np.ones(400, dtype=bool))
-    assert select_at_risk(y_true, y_score, np.repeat(np.arange(40), 10), 0.05) is None
 
 
 def test_abstention_by_hand():

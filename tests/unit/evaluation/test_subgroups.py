@@ -196,3 +196,13 @@ def test_gaps_hold_the_truth_in_many_studies(simulate_pair):
     """Also over 800 studies."""
     found = gaps_held(simulate_pair, 800, 100, 3)
     assert found.min() >= 0.93 and found.max() <= 0.985
+
+
+def test_a_subgroup_without_a_known_patient(predictions, as_predictions):
+    """Where only the patients of other images are known, a subgroup counts images, and says that it does."""
+    groups = [None if i < 60 else i // 2 for i in range(300)]
+    column = pd.Series(np.where(np.arange(300) < 60, "old", "new"))
+    new, old = assess_subgroups(as_predictions(*predictions(), groups=groups), "archive", column, PLAN)
+    assert (old.n, old.n_patients, old.state) == (60, None, "assessed")
+    assert (new.n, new.n_patients, new.state) == (240, 120, "assessed")
+    assert old.gaps["accuracy"].value == pytest.approx(-new.gaps["accuracy"].value)

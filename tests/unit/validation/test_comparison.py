@@ -4,10 +4,11 @@ import dataclasses
 
 import numpy as np
 import pytest
-from validation_cases import evaluation_with, predictions_with
+from validation_cases import CLASSES, evaluation_with, predictions_with
 
 from medvision.errors import DataInvalid
-from medvision.validation.comparison import compare
+from medvision.records import PackageInfo
+from medvision.validation.comparison import compare, find_obstacle
 
 
 def against(candidate, champion, digest="f" * 64):
@@ -51,3 +52,26 @@ def test_other_cases_are_refused():
     other = dataclasses.replace(one, y_true=np.roll(one.y_true, 1), package_digest="f" * 64)
     with pytest.raises(DataInvalid):
         compare(one, other, evaluation_with(), "accuracy")
+
+
+INFO = PackageInfo("resnet18", "phantom", CLASSES, (), None, (), None, "m" * 64, "b" * 64, "r")
+
+
+def test_models_of_the_same_split_can_be_compared():
+    """Candidate and champion of the same classes and split have no obstacle between them."""
+    assert find_obstacle(INFO, dataclasses.replace(INFO, name="densenet121")) is None
+
+
+@pytest.mark.parametrize(
+    ("change", "what", "named", "remedy"),
+    [
+        ({"classes": CLASSES[:2]}, "classes", "tells glioma, meningioma apart", "dataset.name=NAME"),
+        ({"split_fingerprint": "9" * 64}, "split", "split 999999999999", "again on the split at hand"),
+    ],
+)
+def test_what_differs_is_named(change, what, named, remedy):
+    """A champion of other classes, or one that may have been trained on the test images, is not scored, and why."""
+    obstacle = find_obstacle(INFO, dataclasses.replace(INFO, **change))
+    assert obstacle.what == what
+    assert named in obstacle.message
+    assert remedy in obstacle.remedy

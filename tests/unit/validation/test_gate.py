@@ -19,7 +19,7 @@ EVERYTHING = {
     "bound": {"accuracy": 0.8, "sensitivity": 0.8, "specificity": 0.8},
     "ceiling": {"brier": 0.5},
     "non_inferiority": {"figure": "balanced_accuracy", "margin": 0.03},
-    "subgroup_floor": {"figure": "sensitivity", "minimum": 0.8, "at_least": 30},
+    "subgroup_floor": {"columns": ["site"], "figure": "sensitivity", "minimum": 0.8, "at_least": 30},
     "latency_p95_ms": 100,
     "audit": "clean-or-handled",
 }
@@ -200,19 +200,62 @@ def test_audit_states(severity, handled, clean):
 def test_a_small_subgroup_is_listed_and_not_judged():
     """A subgroup of fewer cases than the policy names is not judged, and is listed; one that is large enough fails."""
     bad = Figure(0.5, 0.3, 0.7, 0.35, 29, "Wilson", 15)
-    rules = {"subgroup_floor": {"figure": "sensitivity", "minimum": 0.8, "at_least": 30}}
-    small = judge(evaluation_with(), evidence_with(subgroups=(SubgroupFigure("sex = f", 29, bad),)), **rules)
+    rules = {"subgroup_floor": {"columns": ["sex"], "figure": "sensitivity", "minimum": 0.8, "at_least": 30}}
+    small = judge(evaluation_with(), evidence_with(subgroups=(SubgroupFigure("sex", "sex = f", 29, bad),)), **rules)
     assert small.passed
     assert "sex = f (29)" in outcome_of(small, "subgroup_floor.sensitivity.not assessed").message
-    large = judge(evaluation_with(), evidence_with(subgroups=(SubgroupFigure("sex = f", 30, bad),)), **rules)
+    large = judge(evaluation_with(), evidence_with(subgroups=(SubgroupFigure("sex", "sex = f", 30, bad),)), **rules)
     assert failed(large) == {"subgroup_floor.sensitivity.sex = f"}
 
 
-def test_no_subgroup_is_named():
-    """Where the settings name no subgroup the rule passes, and says that nothing was assessed."""
-    verdict = judge(evaluation_with(), evidence_with(subgroups=()), **EVERYTHING)
-    assert verdict.passed
-    assert "none was assessed" in outcome_of(verdict, "subgroup_floor.sensitivity").message
+def test_a_column_that_the_dataset_lacks():
+    """A floor by a column that the dataset lacks fails, and says so; those of other columns are still held."""
+    floor = {"columns": ["site", "sex"], "figure": "sensitivity", "minimum": 0.8}
+    verdict = judge(evaluation_with(), subgroup_floor=floor)
+    assert failed(verdict) == {"subgroup_floor.sensitivity.sex"}
+    assert "the dataset has no column 'sex'" in outcome_of(verdict, "subgroup_floor.sensitivity.sex").message
+    assert outcome_of(verdict, "subgroup_floor.sensitivity.site = north, glioma").passed
+
+
+def test_a_champion_that_cannot_be_compared():
+    """Where candidate and champion have nothing in common the rule fails, with the reason and what to do."""
+    obstacle = Objection("classes", "the champion tells a, b apart", "Train on it.")
+    evidence = evidence_with(comparison=AgainstChampion("f" * 64, None, obstacle))
+    outcome = outcome_of(judge(evaluation_with(), evidence, **EVERYTHING), NON_INFERIORITY)
+    assert outcome.state == "failed"
+    assert outcome.message.endswith("the champion tells a, b apart")
+    assert outcome.remedy == "Train on it."
+
+
+def test_only_what_is_not_there_is_missing():
+    """A figure that is there and no number is shown; one that is not there is missing, with the reason of it."""
+    unsound = with_figure(evaluation_with(), "sensitivity", "glioma", value=math.nan)
+    outcome = outcome_of(judge(unsound, bound={"sensitivity": 0.8}), "bound.sensitivity.glioma")
+    assert "value nan" in outcome.message
+    assert "missing" not in outcome.message + outcome.remedy
+    absent = with_figure(evaluation_with(), "brier", bound=None, method="no interval: no variation")
+    outcome = outcome_of(judge(absent, ceiling={"brier": 0.5}), "ceiling.brier")
+    assert "missing (no interval: no variation)" in outcome.message
+
+
+@pytest.mark.parametrize(
+    ("severities", "said"),
+    [
+        (["note"], "nothing was found that had to be handled"),
+        (["leak", "note"], "1 finding, handled"),
+        (["leak", "warning", "leak"], "3 findings, all handled"),
+    ],
+)
+def test_what_an_audit_has_found_is_counted(severities, said):
+    """The line of a clean audit says how many findings were handled; notes are none."""
+    verdict = judge(evaluation_with(), evidence_with(audit=audit_with(*severities)), audit="clean-or-handled")
+    assert outcome_of(verdict, "audit").message == f"audit: {said}"
+
+
+def test_mistakes_are_looked_at_on_val():
+    """No remedy sends people to the mistakes on test, by which a model must not be mended."""
+    verdict = judge(evaluation_with((21, 100, 100)), value={"sensitivity": 0.85})
+    assert "look at the mistakes on val" in outcome_of(verdict, "value.sensitivity.glioma").remedy
 
 
 def test_too_few_cases_are_insufficient_evidence():

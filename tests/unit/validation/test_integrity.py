@@ -6,10 +6,13 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from validation_cases import CLASSES, PLAN, evaluation_with, predictions_with
+from PIL import Image
+from validation_cases import CLASSES, evaluation_with, predictions_with
 
+from medvision.data.decode import hash_file
 from medvision.data.manifest import Manifest
 from medvision.data.split import Split
+from medvision.errors import DecodeRejected
 from medvision.records import PackageInfo, Plan
 from medvision.validation import integrity
 
@@ -45,19 +48,33 @@ def dataset(predictions):
 
 
 def test_recomputed_figures_are_the_stated_ones():
-    """The figures that are computed from the same predictions, by the same plan, are those that were stated."""
-    stated = evaluation_with()
-    again = integrity.recompute(stated, predictions_with(), INFO, package_digest="a" * 64, predictions_sha256="c" * 64)
+    """The figures that are computed from the same predictions, by the default plan, are those that were stated."""
+    stated = evaluation_with(plan=Plan())
+    again = recompute()
     assert again == stated
     assert integrity.check_metrics(stated, again) is None
 
 
-def test_a_plan_of_a_few_draws_is_not_followed():
-    """Figures of fewer than 100 replicates are computed with 100, so that the plan that was stated is named."""
-    stated = dataclasses.replace(evaluation_with(), plan=Plan(replicates=1, seed=PLAN.seed))
-    again = integrity.recompute(stated, predictions_with(), INFO, package_digest="a" * 64, predictions_sha256="c" * 64)
-    assert again.plan.replicates == 100
-    assert "plan.replicates = 1" in integrity.check_metrics(stated, again).message
+def test_no_file_says_how_it_is_judged():
+    """Bounds are of 2000 replicates with seed 42, whatever the file has: a billion of them keep nobody waiting."""
+    assert recompute().plan == Plan(2000, 42)
+    stated = dataclasses.replace(evaluation_with(plan=Plan()), plan=Plan(10**9, 7))
+    assert integrity.check_metrics(stated, recompute()) is None
+
+
+def test_an_evaluation_of_another_plan_is_held_to_its_values():
+    """With other replicates limits are others, and no objection; an edited value or count is one all the same."""
+    stated, again = evaluation_with(plan=Plan(100, 7)), recompute()
+    assert stated.overall.ece.bound != again.overall.ece.bound
+    assert integrity.check_metrics(stated, again) is None
+    for change, place in [({"value": 0.95}, "accuracy.value = 0.95"), ({"successes": 299}, "accuracy.successes")]:
+        accuracy = dataclasses.replace(stated.overall.accuracy, **change)
+        edited = dataclasses.replace(stated, overall=dataclasses.replace(stated.overall, accuracy=accuracy))
+        assert place in integrity.check_metrics(edited, again).message
+
+
+def recompute():
+    return integrity.recompute(predictions_with(), INFO, package_digest="a" * 64, predictions_sha256="c" * 64)
 
 
 @pytest.mark.parametrize(
@@ -155,6 +172,25 @@ def test_rows_that_were_touched_are_named(predictions, dataset, change, place):
     objection = integrity.check_rows(change(predictions), *dataset)
     assert objection.what == "predictions"
     assert place in objection.message
+
+
+def test_pixels_are_read_again(tmp_path):
+    """A test image that was exchanged is named by its row, one that was trained on is not; what is no image is said."""
+    for number in range(3):
+        Image.new("L", (8, 8), 10 * number).save(tmp_path / f"{number}.png")
+    names = [f"{number}.png" for number in range(3)]
+    hashes = [hash_file(tmp_path / name) for name in names]
+    manifest = Manifest(tmp_path, CLASSES, pd.DataFrame({"path": names, "pixel_hash": hashes}), (), 0, "", "m")
+    split = Split(np.array(["train", "test", "test"]), "m", "s")
+    Image.new("L", (8, 8), 99).save(tmp_path / "0.png")
+    assert integrity.check_pixels(manifest, split, workers=1) is None
+    Image.new("L", (8, 8), 99).save(tmp_path / "2.png")
+    found = integrity.check_pixels(manifest, split, workers=1)
+    assert (found.what, "1 of 2 test images" in found.message) == ("test_set", True)
+    assert found.message.endswith("row 1")
+    (tmp_path / "2.png").write_bytes(b"no image")
+    with pytest.raises(DecodeRejected, match="has changed"):
+        integrity.check_pixels(manifest, split, workers=1)
 
 
 def test_scores_that_are_scored_again(predictions):

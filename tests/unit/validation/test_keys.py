@@ -78,11 +78,12 @@ def test_the_variable_wins(tmp_path, monkeypatch):
     ids=["text", "damaged", "another kind"],
 )
 def test_what_is_no_key_is_refused_and_not_shown(tmp_path, monkeypatch, text):
-    """A text that is no Ed25519 key is refused without a word of it."""
+    """A text that is no Ed25519 key is refused without a word of it, and with the command that makes one."""
     monkeypatch.setenv(keys.VARIABLE, text)
     with pytest.raises(ConfigInvalid, match=keys.VARIABLE) as refused:
         keys.load_signing_key(tmp_path)
     assert text not in str(refused.value)
+    assert str(refused.value).endswith("Give one made by: medvision keys init")
 
 
 def test_a_damaged_file_is_refused_and_not_shown(tmp_path):

@@ -24,10 +24,11 @@ def test_project_policies(monkeypatch):
     staging, production = load_policy(), load_policy("production")
     assert (staging.name, staging.rules.value.accuracy, staging.rules.value.sensitivity) == ("staging", 0.85, 0.85)
     assert (staging.rules.bound.accuracy, staging.rules.latency_p95_ms) == (None, 100)
-    bound, floor = production.rules.bound, production.rules.subgroup_floor
+    bound = production.rules.bound
     assert (bound.accuracy, bound.sensitivity, bound.specificity) == (0.85, 0.85, 0.80)
     assert (production.rules.ceiling.ece, production.rules.non_inferiority.margin) == (0.10, 0.03)
-    assert (floor.figure, floor.minimum, floor.at_least) == ("sensitivity", 0.80, 30)
+    # No dataset has columns of subgroups yet, and a rule that no model can meet is none.
+    assert production.rules.subgroup_floor is None
     assert staging.rules.audit == production.rules.audit == "clean-or-handled"
     assert (staging.grades.excellent, staging.grades.good) == (0.90, 0.85)
 
@@ -89,8 +90,11 @@ def test_floors_may_be_bounds(load):
         ("ceiling: {ecee: 0.9}", "Did you mean 'ece'"),
         ("latency_p95: 100", "Did you mean 'latency_p95_ms'"),
         ("non_inferiority: {figure: balanced_acuracy, margin: 0.03}", "Did you mean 'balanced_accuracy'"),
-        ("subgroup_floor: {figure: sensitivty, minimum: 0.8}", "Did you mean 'sensitivity'"),
-        ("subgroup_floor: {figure: sensitivity, minimm: 0.8}", "Did you mean 'minimum'"),
+        ("subgroup_floor: {columns: [sex], figure: sensitivty, minimum: 0.8}", "Did you mean 'sensitivity'"),
+        ("subgroup_floor: {columns: [sex], figure: sensitivity, minimm: 0.8}", "Did you mean 'minimum'"),
+        ("subgroup_floor: {figure: sensitivity, minimum: 0.8}", "subgroup_floor.columns: is missing"),
+        ("subgroup_floor: {columns: [], figure: sensitivity, minimum: 0.8}", "at least 1 item"),
+        ("subgroup_floor: {columns: sex, figure: sensitivity, minimum: 0.8}", "valid tuple"),
         ("audit: cleen", "Did you mean 'clean'"),
         ("classes: {glioma: {bound: {specificty: 0.9}}}", "Did you mean 'specificity'"),
         ("classes: {glioma: {value: {accuracy: 0.9}}}", "unknown rule"),
@@ -112,6 +116,21 @@ def test_what_is_not_a_policy_is_refused(load, rules, message):
     """An unknown rule or figure, a minimum out of range or no number is a ConfigInvalid that says so."""
     with pytest.raises(ConfigInvalid, match=message):
         load(f"{rules}, {FLOORS}" if not rules.startswith("value") else rules)
+
+
+@pytest.mark.parametrize("column", ["image_id", "path", "patient_key", "pixel_hash", "group", "label"])
+def test_subgroups_are_not_people(load, column):
+    """A column that names images or patients, or the truth, makes no subgroups and is refused by its name."""
+    with pytest.raises(ConfigInvalid, match=f"subgroup_floor.columns: column '{column}' names"):
+        load(f"{FLOORS}, subgroup_floor: {{columns: [site, {column}], figure: accuracy, minimum: 0.8}}")
+
+
+def test_the_example_of_the_file_is_a_policy(tmp_path):
+    """The commented example of config/validation.yaml is understood."""
+    lines = (ROOT / "config" / "validation.yaml").read_text().partition("#   mine:")[2].splitlines()[1:]
+    (tmp_path / "validation.yaml").write_text("\n".join(["policies:", "  mine:", *(line[1:] for line in lines)]))
+    floor = load_policy("mine", tmp_path / "validation.yaml").rules.subgroup_floor
+    assert (floor.columns, floor.figure, floor.minimum, floor.at_least) == (("site", "sex"), "sensitivity", 0.8, 30)
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,10 @@ from statsmodels.stats.proportion import proportion_confint
 from validation_cases import policy_with
 
 from medvision.errors import ConfigInvalid
+from medvision.evaluation.operating_point import patients_needed
 from medvision.validation.power import (
     Counts,
     best_bound,
-    cases_needed,
     cases_needed_at,
     evidence_size,
     find_unattainable,
@@ -31,15 +31,15 @@ def test_no_case_shows_nothing():
 
 
 @pytest.mark.parametrize("minimum", [0.01, 0.5, 0.8, 0.85, 0.9, 0.95, 0.99])
-def test_cases_needed_is_the_first_number(minimum):
+def test_patients_needed_is_the_first_number(minimum):
     """So many cases show the minimum, one fewer does not."""
-    n = cases_needed(minimum)
+    n = patients_needed(minimum)
     assert best_bound(n) >= minimum > best_bound(n - 1)
 
 
-def test_certainty_is_shown_by_no_number():
-    """No number of cases shows a minimum of 1."""
-    assert cases_needed(1.0) is None
+def test_a_minimum_that_n_cases_show_exactly():
+    """A minimum that is the very bound of n cases needs n of them, whatever the last digit of a logarithm."""
+    assert [patients_needed(best_bound(n)) for n in range(1, 500)] == list(range(1, 500))
 
 
 @pytest.mark.parametrize(
@@ -78,10 +78,15 @@ def test_patients_of_several_classes_are_counted_once():
     assert evidence_size("specificity", Counts({"a": 50, "b": 50, "c": 50}, 60, "patients"), "a") == 60
 
 
+def counts(per_class):
+    """Return counts of images."""
+    return Counts(per_class, sum(per_class.values()), "images")
+
+
 def test_unattainable_rules_are_said():
     """A rule that no model can meet on the test split is named, with the number needed; others are not."""
     policy = policy_with("strict", bound={"sensitivity": 0.85, "accuracy": 0.85})
-    (message,) = find_unattainable(policy, {"glioma": 12, "meningioma": 40}, None)
+    (message,) = find_unattainable(policy, counts({"glioma": 12, "meningioma": 40}))
     assert message == (
         "Policy strict asks for a 95 % bound of 0.85 on the sensitivity of glioma: 12 glioma images can't show it, "
         "whatever the model. At least 19 are needed in the test split."
@@ -89,27 +94,34 @@ def test_unattainable_rules_are_said():
 
 
 def test_patients_count_where_they_are_known():
-    """40 images of 12 patients are too few for 0.85, and the message speaks of patients."""
+    """12 patients are too few for 0.85, and the message speaks of patients."""
     policy = policy_with(bound={"sensitivity": 0.85})
-    (message,) = find_unattainable(policy, {"a": 40, "b": 40}, {"a": 12, "b": 19})
+    (message,) = find_unattainable(policy, Counts({"a": 12, "b": 19}, 31, "patients"))
     assert "12 a patients" in message
+
+
+def test_patients_of_two_classes_count_once_for_the_accuracy():
+    """18 patients who all have images of both classes are 18, and too few for an accuracy of 0.85."""
+    policy = policy_with(bound={"accuracy": 0.85})
+    (message,) = find_unattainable(policy, Counts({"a": 18, "b": 18}, 18, "patients"))
+    assert "18 patients can't show it" in message
 
 
 @pytest.mark.parametrize("rules", [{"value": {"accuracy": 1.0, "sensitivity": 1.0}}, {"ceiling": {"ece": 0.01}}])
 def test_values_and_errors_are_never_unattainable(rules):
     """A value can be reached on any number of cases, and an ECE has no bound that counts them."""
-    assert find_unattainable(policy_with(**rules), {"a": 2, "b": 2}, None) == []
+    assert find_unattainable(policy_with(**rules), counts({"a": 2, "b": 2})) == []
 
 
 def test_a_bound_of_one_is_unattainable():
     """A bound of 1 can be shown by no number of cases, and the message does not name one."""
-    (message,) = find_unattainable(policy_with(bound={"accuracy": 1.0}), {"a": 1000, "b": 1000}, None)
+    (message,) = find_unattainable(policy_with(bound={"accuracy": 1.0}), counts({"a": 1000, "b": 1000}))
     assert "No number does" in message
 
 
 def test_critical_classes_alone_need_cases():
     """A rule on critical classes asks for no cases of others; one on an unknown class is refused."""
     policy = policy_with(bound={"sensitivity": 0.85}, critical=["a"])
-    assert find_unattainable(policy, {"a": 19, "b": 2}, None) == []
+    assert find_unattainable(policy, counts({"a": 19, "b": 2})) == []
     with pytest.raises(ConfigInvalid):
-        find_unattainable(policy, {"b": 19, "c": 2}, None)
+        find_unattainable(policy, counts({"b": 19, "c": 2}))

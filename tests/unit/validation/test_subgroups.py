@@ -10,7 +10,7 @@ from validation_cases import policy_with, predictions_with
 
 from medvision.validation.subgroups import measure_subgroups
 
-FLOOR = {"minimum": 0.8, "at_least": 30}
+FLOOR = {"columns": ["site"], "minimum": 0.8, "at_least": 30}
 
 
 @pytest.fixture
@@ -61,6 +61,13 @@ def test_a_class_that_is_not_in_a_subgroup(sites):
     policy = policy_with(subgroup_floor={"figure": "sensitivity", **FLOOR}, critical=["pituitary"])
     group = measure_subgroups(predictions, sites, policy)[0]
     assert (group.n, group.figure.value) == (0, None)
+
+
+def test_the_policy_names_the_columns(sites):
+    """What the policy does not name is not judged, and what the dataset lacks has no figure."""
+    policy = policy_with(subgroup_floor={"figure": "accuracy", **FLOOR, "columns": ["site", "sex"]})
+    columns = {**sites, "scanner": sites["site"]}
+    assert {group.column for group in measure_subgroups(predictions_with(), columns, policy)} == {"site"}
 
 
 def test_no_floor_no_figures(sites):

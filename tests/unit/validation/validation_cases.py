@@ -26,7 +26,7 @@ def predictions_with(found=(90, 90, 90), n=100, images_per_patient=None):
     return Predictions(ids, tuple(keys), y_true, np.eye(3, dtype=np.float32)[y_pred], CLASSES)
 
 
-def evaluation_with(found=(90, 90, 90), n=100, images_per_patient=None, digest="a" * 64):
+def evaluation_with(found=(90, 90, 90), n=100, images_per_patient=None, digest="a" * 64, plan=PLAN):
     """Return the Evaluation of ``predictions_with``."""
     return evaluate_predictions(
         predictions_with(found, n, images_per_patient),
@@ -35,7 +35,7 @@ def evaluation_with(found=(90, 90, 90), n=100, images_per_patient=None, digest="
         package_digest=digest,
         split_fingerprint="b" * 64,
         predictions_sha256="c" * 64,
-        plan=PLAN,
+        plan=plan,
     )
 
 
@@ -61,7 +61,9 @@ def evidence_with(**parts):
         "latency_p95_ms": 12.0,
         "audit": audit_with("note", "leak"),
         "comparison": AgainstChampion("f" * 64, Figure(0.01, -0.01, 0.03, -0.005, 300, "paired bootstrap")),
-        "subgroups": (SubgroupFigure("site = north, glioma", 40, Figure(0.95, 0.88, 0.99, 0.89, 40, "Wilson", 38)),),
+        "subgroups": (
+            SubgroupFigure("site", "site = north, glioma", 40, Figure(0.95, 0.88, 0.99, 0.89, 40, "Wilson", 38)),
+        ),
     }
     return Evidence(**{**complete, **parts})
 
