@@ -92,10 +92,9 @@ def test_delong_is_shown_where_it_applies(comparison, k, groups, shown):
 
 
 def test_what_is_not_defined_is_a_dash(comparison):
-    """Differences without an interval and tests that do not apply are shown as such."""
+    """Tests that do not apply, as of a faultless model against a constant one, are shown as such."""
     text = render_text(comparison(2, perfect=True))
-    differences, tests = [line.split() for line in text.splitlines() if line.startswith("2 resnet18")]
-    assert all(float(cell) < -0.4 for cell in differences[4:])
+    _, tests = [line.split() for line in text.splitlines() if line.startswith("2 resnet18")]
     assert tests[4:] == ["-", "-", "-", "<.001,", "<.001"]
 
 
