@@ -176,8 +176,10 @@ def _extend(
 
     info, networks = scored.info, scored.networks
     if len(info.members) > 1:
-        # Members of one training have one name.
-        names = tuple(f"{number} {member.model}" for number, member in enumerate(info.members, start=1))
+        names = tuple(member.model for member in info.members)
+        if len(set(names)) < len(names):
+            # Members of one training have one name.
+            names = tuple(f"{name} {number}" for number, name in enumerate(names, start=1))
         pairs = pairwise_diversity(names, scored.members, predictions.y_true)
         details = dataclasses.replace(details, diversity=pairs)
     if extras.detailed:

@@ -53,7 +53,7 @@ def _test_set(verdict: Verdict) -> str:
 
 
 _SECTION = """\
-<section class="verdict verdict-{{ verdict.state }}" id="verdict">
+<section class="{{ verdict.state }}" id="verdict">
   <h2>Medical validation: {{ state }}</h2>
   <p>{{ meaning }}</p>
   <dl>

@@ -98,7 +98,9 @@ def test_an_ensemble_has_decisions_of_its_own(ensembles, rule):
     info = load_info(ensembles.package(rule))
     assert [point.class_name for point in info.operating_points] == [CRITICAL]
     thresholds = {load_info(ensembles.package(name)).operating_points[0].threshold for name in PAIR}
-    assert info.operating_points[0].threshold not in thresholds
+    # A soft vote that gives one member all of the weight is that member.
+    alone = rule == "soft" and max(info.combination.weights) > 0.999
+    assert alone or info.operating_points[0].threshold not in thresholds
     assert info.conformal is not None
 
 
