@@ -116,8 +116,7 @@ def _command(step: Callable[..., Any]) -> Callable[..., None]:
         logging.getLogger("medvision").setLevel(logging.INFO)
         for chatty in ("mlflow", "lightning", "lightning.pytorch", "lightning.fabric"):
             logging.getLogger(chatty).setLevel(logging.INFO if verbose else logging.WARNING)
-        if json_:
-            leave_stdout_to_json()
+        leave_stdout_to_json(json_)
         record = step(**options)
         if json_:
             from medvision.records import as_dict

