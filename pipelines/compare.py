@@ -119,6 +119,7 @@ def _check(config: Config, dataset: SplitDataset) -> None:
 def _evaluate(
     config: Config, recorder: Recorder, dataset: SplitDataset, evaluation: Evaluation | None
 ) -> ComparedModel:
+    from medvision.models.package import load_package
     from medvision.records import ComparedModel
 
     package = outputs_dir(config) / PACKAGE
@@ -128,7 +129,8 @@ def _evaluate(
     if evaluation is None:
         with nested_step("evaluate", config, recorder) as nested:
             evaluation = run_evaluate(config, nested, dataset)
-    return ComparedModel(config.training.model, evaluation, measure_package(package, config))
+    info, networks = load_package(package)
+    return ComparedModel(config.training.model, evaluation, measure_package(info, networks, package, config))
 
 
 def _report(comparison: Comparison, folder: Path, recorder: Recorder) -> None:

@@ -11,7 +11,7 @@ from pipelines.console import say
 from pipelines.dataset import SplitDataset, prepare_dataset, record_dataset
 from pipelines.models import PACKAGE, check_new_name, outputs_dir, registered_name, trained_package, with_model
 from pipelines.options import ConfigFile, Dataset, DatasetPath, OnLeak, PatientPattern, Set, configure
-from pipelines.scoring import check_lineage, fit_members
+from pipelines.scoring import check_lineage, pack
 
 if TYPE_CHECKING:
     from medvision.config import Config
@@ -50,9 +50,10 @@ def run_ensemble(
 ) -> PackageInfo:
     """Do the step inside a run."""
     from medvision.errors import ConfigInvalid
-    from medvision.models.package import load_package, package_digest, save_package
+    from medvision.models.package import load_package
+    from medvision.records import record_fingerprint
     from medvision.registry.logged_model import record_model
-    from medvision.training.ensembling import check_rule
+    from medvision.training.ensembling import check_rule, join_packages
 
     check_rule(rule)
     check_new_name(config)
@@ -64,14 +65,13 @@ def run_ensemble(
     record_dataset(dataset, config, recorder, context="train")
     loaded = [load_package(folder) for folder in folders]
     networks = [network for _, own in loaded for network in own]
-    info = _draft([info for info, _ in loaded], config, recorder)
-    check_lineage(info, dataset)
-    info, val_accuracy = fit_members(info, networks, dataset, config, rule)
+    joined = join_packages([info for info, _ in loaded])
+    check_lineage(joined, dataset)
     folder = outputs_dir(config) / PACKAGE
-    info = save_package(folder, info, networks)
+    info, val_accuracy = pack(folder, _draft(joined, rule, config, recorder), networks, dataset, config)
     recorder.params({"ensemble.models": " ".join(models), "ensemble.rule": rule})
     recorder.tags({"best_val_accuracy": round(val_accuracy, 6)})
-    record_model(recorder, folder, info, package_digest(folder))
+    record_model(recorder, folder, info, record_fingerprint(info))
     say(f"{info.name} ({rule}) of {', '.join(models)}: val accuracy {val_accuracy:.3f}")
     for model, weight in zip(models, info.combination.weights, strict=False):
         say(f"  {model}: weight {weight:.2f}")
@@ -79,20 +79,9 @@ def run_ensemble(
     return info
 
 
-def _draft(packages: list[PackageInfo], config: Config, recorder: Recorder) -> PackageInfo:
-    from medvision.records import Combination
-    from medvision.training.ensembling import join_members
-
-    members = join_members(packages)
-    return dataclasses.replace(
-        packages[0],
-        name=registered_name(config),
-        members=members,
-        combination=Combination(weights=(1.0,) * len(members)),
-        operating_points=(),
-        conformal=None,
-        run_key=recorder.run_key,
-    )
+def _draft(joined: PackageInfo, rule: str, config: Config, recorder: Recorder) -> PackageInfo:
+    combination = dataclasses.replace(joined.combination, rule=rule)  # type: ignore[arg-type]
+    return dataclasses.replace(joined, name=registered_name(config), combination=combination, run_key=recorder.run_key)
 
 
 if __name__ == "__main__":

@@ -117,15 +117,15 @@ def run_evaluate(
     from medvision.evaluation.metrics import evaluate_predictions
     from medvision.evaluation.predictions import load_predictions, save_predictions
     from medvision.files import sha256_file
-    from medvision.models.package import load_package, package_digest
+    from medvision.models.package import load_package
+    from medvision.records import record_fingerprint
 
-    package, path = trained_package(config), results_dir(config) / PREDICTIONS_FILE
-    (info, networks), digest = load_package(package), package_digest(package)
+    (info, networks), path = load_package(trained_package(config)), results_dir(config) / PREDICTIONS_FILE
     check_lineage(info, dataset)
     _check(info, extras or Extras(), dataset, config)
     record_dataset(dataset, config, recorder, context="test")
-    looks = look_at_test_set(config, dataset, info, digest, step="evaluate")
-    scored = score_test_set(info, networks, dataset, config, package_digest=digest)
+    looks = look_at_test_set(info, dataset, config, step="evaluate")
+    scored = score_test_set(info, networks, dataset, config)
     save_predictions(path, scored.predictions)
     # From the table, so that whoever has it can compute the same figures.
     predictions = load_predictions(path)
@@ -133,7 +133,7 @@ def run_evaluate(
         predictions,
         model=info.name,
         dataset=info.dataset,
-        package_digest=digest,
+        package_digest=record_fingerprint(info),
         split_fingerprint=dataset.split.fingerprint,
         predictions_sha256=sha256_file(path),
         plan=plan_of(config),
@@ -184,7 +184,7 @@ def _extend(
         details = dataclasses.replace(details, diversity=pairs)
     if extras.detailed:
         subgroups = measure_subgroups(predictions, dataset, config)
-        speed = measure_package(outputs_dir(config) / PACKAGE, config)
+        speed = measure_package(info, networks, outputs_dir(config) / PACKAGE, config)
         details = dataclasses.replace(details, subgroups=subgroups, speed=speed)
     if extras.robustness_test:
         details = dataclasses.replace(details, robustness=measure_robustness(info, networks, dataset, config))

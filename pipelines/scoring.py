@@ -43,32 +43,30 @@ class Scored:
     members: np.ndarray
 
 
-def look_at_test_set(
-    config: Config, dataset: SplitDataset, info: PackageInfo, package_digest: str, *, step: str
-) -> int:
+def look_at_test_set(info: PackageInfo, dataset: SplitDataset, config: Config, *, step: str) -> int:
     """Write into the ledger of the test set that a step opens it; return how often it was opened, this included."""
+    from medvision.records import record_fingerprint
     from medvision.validation.test_ledger import fingerprint_test_set, look
 
     return look(
         config.dataset_dir,
         step=step,
         model=info.name,
-        package_digest=package_digest,
+        package_digest=record_fingerprint(info),
         test_fingerprint=fingerprint_test_set(dataset.manifest, dataset.split),
     )
 
 
-def score_test_set(
-    info: PackageInfo, networks: Sequence[Network], dataset: SplitDataset, config: Config, *, package_digest: str
-) -> Scored:
+def score_test_set(info: PackageInfo, networks: Sequence[Network], dataset: SplitDataset, config: Config) -> Scored:
     """Score the test split; the predictions say of which package and of which test set they are."""
     from medvision.evaluation.diversity import disagreement
+    from medvision.records import record_fingerprint
     from medvision.validation.test_ledger import fingerprint_test_set
 
     scores = score_split(info, networks, dataset, config, "test")
     predictions = dataclasses.replace(
         make_predictions(dataset, dataset.split.indices("test"), scores.y_score),
-        package_digest=package_digest,
+        package_digest=record_fingerprint(info),
         test_fingerprint=fingerprint_test_set(dataset.manifest, dataset.split),
         disagreement=disagreement(scores.members) if len(info.members) > 1 else None,
     )
@@ -118,33 +116,20 @@ def make_predictions(dataset: SplitDataset, rows: np.ndarray, y_score: np.ndarra
 def pack(
     folder: Path, info: PackageInfo, networks: Sequence[Network], dataset: SplitDataset, config: Config
 ) -> tuple[PackageInfo, float]:
-    """Fit on val what turns scores into decisions, and only then save the package; return its val accuracy too.
+    """Fit on val how members are combined and what turns scores into decisions, and only then save the package.
 
-    A package that is already there stays if nothing can be fitted, as an operating point on too few cases.
+    Return the package and its accuracy on val. A package that is already there stays if nothing can be fitted, as an
+    operating point on too few cases.
     """
     from medvision.evaluation.decisions import fit_decisions
     from medvision.models.package import save_package
-
-    if len(networks) > 1:
-        fitted, val_accuracy = fit_members(info, networks, dataset, config, info.combination.rule)
-        return save_package(folder, fitted, networks), val_accuracy
-    scores = score_split(info, networks, dataset, config, "val")
-    val = make_predictions(dataset, dataset.split.indices("val"), scores.y_score)
-    fitted = fit_decisions(info, val, config.evaluation)
-    return save_package(folder, fitted, networks), float((val.y_pred == val.y_true).mean())
-
-
-def fit_members(
-    info: PackageInfo, networks: Sequence[Network], dataset: SplitDataset, config: Config, rule: str
-) -> tuple[PackageInfo, float]:
-    """Fit on val how members are combined, and then what any package has fitted; return val's accuracy too."""
-    from medvision.evaluation.decisions import fit_decisions
     from medvision.training.ensembling import fit_combination
 
     rows = dataset.split.indices("val")
-    scores = score_split(info, networks, dataset, config, "val")
+    members = score_split(info, networks, dataset, config, "val").members
     table = dataset.manifest.rows.iloc[rows]
-    combination, y_score = fit_combination(rule, scores.members, table.label.to_numpy(), table.group.factorize()[0])
+    rule, patients = info.combination.rule, table.group.factorize()[0]
+    combination, y_score = fit_combination(rule, members, table.label.to_numpy(), patients)
     val = make_predictions(dataset, rows, y_score)
     fitted = fit_decisions(dataclasses.replace(info, combination=combination), val, config.evaluation)
-    return fitted, float((val.y_pred == val.y_true).mean())
+    return save_package(folder, fitted, networks), float((val.y_pred == val.y_true).mean())

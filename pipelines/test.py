@@ -43,19 +43,18 @@ def run_test(config: Config, recorder: Recorder, dataset: SplitDataset) -> Quick
     from medvision.evaluation.intervals import proportion
     from medvision.evaluation.metrics import confusion_matrix
     from medvision.evaluation.report import render_confusion
-    from medvision.models.package import load_package, package_digest
-    from medvision.records import QuickTest, save_record
+    from medvision.models.package import load_package
+    from medvision.records import QuickTest, record_fingerprint, save_record
 
-    package = trained_package(config)
-    (info, networks), digest = load_package(package), package_digest(package)
+    info, networks = load_package(trained_package(config))
     check_lineage(info, dataset)
     record_dataset(dataset, config, recorder, context="test")
-    looks = look_at_test_set(config, dataset, info, digest, step="test")
-    tested = score_test_set(info, networks, dataset, config, package_digest=digest).predictions
+    looks = look_at_test_set(info, dataset, config, step="test")
+    tested = score_test_set(info, networks, dataset, config).predictions
     confusion = confusion_matrix(tested.y_true, tested.y_pred, len(info.classes))
     result = QuickTest(
         model=info.name,
-        package_digest=digest,
+        package_digest=record_fingerprint(info),
         accuracy=proportion(tested.y_pred == tested.y_true, tested.groups),
         confusion=tuple(tuple(row) for row in confusion.tolist()),
         looks=looks,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -202,8 +201,7 @@ def _join_cycles(
     """Return an ensemble of copies of the network with the weights of each file, before anything is fitted on val."""
     import copy
 
-    from medvision.records import Combination
-    from medvision.training.ensembling import join_members
+    from medvision.training.ensembling import join_packages
     from medvision.training.snapshots import load_state
 
     infos, networks = [], []
@@ -212,9 +210,7 @@ def _join_cycles(
         member.load_state_dict(state["model_state_dict"])
         networks.append(member)
         infos.append(_describe(member, state["epoch"], state["val_acc"], config, dataset, recorder))
-    members = join_members(infos)
-    combination = Combination(weights=(1.0,) * len(members))
-    return dataclasses.replace(infos[0], members=members, combination=combination), networks
+    return join_packages(infos), networks
 
 
 def _describe(

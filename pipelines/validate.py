@@ -277,7 +277,7 @@ def _compare(case: Case, figure: str, dataset: SplitDataset, config: Config) -> 
         digest, obstacle = record_fingerprint(info), find_obstacle(case.info, info)
         if obstacle is not None:
             return AgainstChampion(digest, None, obstacle)
-        champion = score_test_set(info, networks, dataset, config, package_digest=digest).predictions
+        champion = score_test_set(info, networks, dataset, config).predictions
     return compare(case.predictions, champion, case.evaluation, figure)
 
 

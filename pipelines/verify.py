@@ -94,11 +94,12 @@ def _check_text(verdict: Verdict, config: Config) -> str | None:
 
 
 def _check_package(verdict: Verdict, config: Config) -> str | None:
-    from medvision.models.package import load_package, package_digest
+    from medvision.models.package import load_package
+    from medvision.records import record_fingerprint
 
     package = outputs_dir(config) / PACKAGE
-    load_package(package)
-    return _differs(f"{package}", verdict.package_digest, package_digest(package))
+    info, _ = load_package(package)
+    return _differs(str(package), verdict.package_digest, record_fingerprint(info))
 
 
 def _check_predictions(verdict: Verdict, config: Config) -> str | None:

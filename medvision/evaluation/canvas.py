@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from medvision.evaluation.wording import describe_cases, shorten
 from medvision.files import atomic_write
 from medvision.records import Evaluation
@@ -101,6 +103,26 @@ def with_interval(figure: Interval) -> str:
         return "not defined"
     interval = "" if figure.low is None or figure.high is None else f" ({figure.low:.3f} to {figure.high:.3f})"
     return f"{figure.value:.3f}{interval}"
+
+
+def whiskers(
+    axes: Axes, figures: Sequence[Interval], rows: np.ndarray, shade: str, called: str, marker: str = "o"
+) -> None:
+    """Draw figures with their intervals, one a row."""
+    values = np.array([(each.value, each.low, each.high) for each in figures], dtype=float)
+    # At 0 and 1 rounding can put an end of the interval a hair past the value.
+    widths = np.nan_to_num(np.clip([values[:, 0] - values[:, 1], values[:, 2] - values[:, 0]], 0, None))
+    axes.errorbar(values[:, 0], rows, xerr=widths, fmt=marker, color=shade, label=called, capsize=3, markersize=6)
+
+
+def name_rows(axes: Axes, names: Sequence[str]) -> None:
+    """Write the names of rows beside them, the first on top, with lines to read values by."""
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.grid(axis="x", color="#dddddd", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.tick_params(axis="y", length=0)
 
 
 def finish(figure: Figure, what: str, evaluation: Evaluation, path: Path) -> None:

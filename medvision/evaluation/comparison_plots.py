@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from medvision.evaluation.canvas import color, new_figure, plain, save
+from medvision.evaluation.canvas import color, name_rows, new_figure, plain, save, whiskers
 from medvision.evaluation.wording import describe_cases, label
-from medvision.records import ComparedModel, Comparison, Figure
+from medvision.records import ComparedModel, Comparison
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+    pass
 
 _FIGURES = ("balanced_accuracy", "macro_f1", "auroc", "auprc")
 
@@ -37,8 +37,8 @@ def _plot_accuracy(models: Sequence[ComparedModel], cases: str, path: Path) -> N
     axes = figure.add_subplot()
     for name, offset, c in (("accuracy", -0.12, 0), ("balanced_accuracy", 0.12, 1)):
         shown = [getattr(model.evaluation.overall, name) for model in models]
-        _whiskers(axes, shown, np.arange(len(models)) + offset, color(c), label(name))
-    _name_rows(axes, models)
+        whiskers(axes, shown, np.arange(len(models)) + offset, color(c), label(name))
+    name_rows(axes, [plain(model.name) for model in models])
     axes.set_xlabel("value, with 95 % interval")
     figure.legend(loc="outside lower center", ncols=2, frameon=False)
     save(figure, f"Accuracy of {len(models)} models\n{cases}", path)
@@ -48,9 +48,9 @@ def _plot_metrics(models: Sequence[ComparedModel], cases: str, path: Path) -> No
     figure = new_figure(3.0 * len(_FIGURES), 1.8 + 0.42 * len(models))
     for axes, name in zip(figure.subplots(1, len(_FIGURES), sharey=True), _FIGURES, strict=True):
         shown = [getattr(model.evaluation.overall, name) for model in models]
-        _whiskers(axes, shown, np.arange(len(models)), color(0), label(name))
+        whiskers(axes, shown, np.arange(len(models)), color(0), label(name))
         axes.set_title(label(name), fontsize=9)
-        _name_rows(axes, models)
+        name_rows(axes, [plain(model.name) for model in models])
     save(figure, f"{len(models)} models, with 95 % intervals\n{cases}", path)
 
 
@@ -95,22 +95,6 @@ def _plot_speed(models: Sequence[ComparedModel], path: Path) -> None:
     throughput.barh(rows, [model.speed.throughput_images_s for model in models], color=color(2), height=0.5)
     throughput.set_xlabel("throughput at the best batch, images a second")
     for axes in (latency, throughput):
-        _name_rows(axes, models)
+        name_rows(axes, [plain(model.name) for model in models])
         axes.set_xlim(left=0)
     save(figure, f"Speed, decoding not counted\n{models[0].speed.hardware}", path)
-
-
-def _whiskers(axes: Axes, figures: Sequence[Figure], rows: np.ndarray, shade: str, called: str) -> None:
-    values = np.array([(f.value, f.low, f.high) for f in figures], dtype=float)
-    # At 0 and 1 rounding can put an end of the interval a hair past the value.
-    widths = np.nan_to_num(np.clip([values[:, 0] - values[:, 1], values[:, 2] - values[:, 0]], 0, None))
-    axes.errorbar(values[:, 0], rows, xerr=widths, fmt="o", color=shade, label=called, capsize=3, markersize=6)
-
-
-def _name_rows(axes: Axes, models: Sequence[ComparedModel]) -> None:
-    axes.set_yticks(range(len(models)), [plain(model.name) for model in models])
-    axes.set_ylim(len(models) - 0.5, -0.5)
-    axes.grid(axis="x", color="#dddddd", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.tick_params(axis="y", length=0)

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from medvision.evaluation.canvas import BLUE, VERMILION, finish, new_figure, plain
+from medvision.evaluation.canvas import BLUE, VERMILION, finish, name_rows, new_figure, plain, whiskers
 from medvision.records import Evaluation
-from medvision.records import Figure as Interval
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 
 def plot_confusion(evaluation: Evaluation, path: Path) -> None:
@@ -42,23 +37,12 @@ def plot_per_class(evaluation: Evaluation, path: Path) -> None:
     """Draw sensitivity and specificity of each class with their 95 % intervals."""
     figure = new_figure(7.5, 2.1 + 0.55 * len(evaluation.classes))
     axes = figure.add_subplot()
-    _whiskers(axes, [figures.sensitivity for figures in evaluation.per_class], -0.13, BLUE, "o", "sensitivity")
-    _whiskers(axes, [figures.specificity for figures in evaluation.per_class], 0.13, VERMILION, "s", "specificity")
+    rows = np.arange(len(evaluation.classes))
+    whiskers(axes, [each.sensitivity for each in evaluation.per_class], rows - 0.13, BLUE, "sensitivity")
+    whiskers(axes, [each.specificity for each in evaluation.per_class], rows + 0.13, VERMILION, "specificity", "s")
     labels = [f"{plain(figures.name)} (n = {figures.n})" for figures in evaluation.per_class]
-    axes.set_yticks(range(len(labels)), labels)
-    axes.set_ylim(len(labels) - 0.5, -0.5)
+    name_rows(axes, labels)
     axes.set_xlim(0, 1.02)
     axes.set_xlabel("value, with 95 % interval")
-    axes.grid(axis="x", color="#dddddd", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.tick_params(axis="y", length=0)
     figure.legend(loc="outside lower center", ncols=2, frameon=False)
     finish(figure, "Sensitivity and specificity of each class", evaluation, path)
-
-
-def _whiskers(axes: Axes, figures: list[Interval], offset: float, color: str, marker: str, label: str) -> None:
-    values = np.array([(each.value, each.low, each.high) for each in figures])
-    widths = [values[:, 0] - values[:, 1], values[:, 2] - values[:, 0]]
-    rows = np.arange(len(values)) + offset
-    axes.errorbar(values[:, 0], rows, xerr=widths, fmt=marker, color=color, label=label, capsize=3, markersize=6)

@@ -26,8 +26,10 @@ def check_rule(rule: str) -> None:
         raise ConfigInvalid(f"--rule: there is no way {rule!r} to join models. {nearest(rule, list(RULES))}")
 
 
-def join_members(packages: Sequence[PackageInfo]) -> tuple[Member, ...]:
-    """Return the members of an ensemble of packages, each with the temperature that its package was given.
+def join_packages(packages: Sequence[PackageInfo]) -> PackageInfo:
+    """Return the ensemble of packages, named as the first, with nothing fitted on val yet.
+
+    Its members have equal weights, and each keeps the temperature that its package was given.
 
     Raises
     ------
@@ -45,7 +47,17 @@ def join_members(packages: Sequence[PackageInfo]) -> tuple[Member, ...]:
                 f"{info.name} and {first.name} have other classes or were trained on another split: what one was "
                 "tested on, the other may have learnt. Train both on the same dataset."
             )
-    return tuple(dataclasses.replace(info.members[0], temperature=info.combination.temperature) for info in packages)
+    return dataclasses.replace(
+        first,
+        members=tuple(_keep_temperature(info) for info in packages),
+        combination=Combination(weights=(1.0,) * len(packages)),
+        operating_points=(),
+        conformal=None,
+    )
+
+
+def _keep_temperature(info: PackageInfo) -> Member:
+    return dataclasses.replace(info.members[0], temperature=info.combination.temperature)
 
 
 def fit_combination(

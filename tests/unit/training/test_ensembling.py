@@ -8,7 +8,7 @@ import pytest
 from medvision.errors import ConfigInvalid, DataInvalid, FingerprintMismatch
 from medvision.models.ensemble import combine, member_scores, softmax
 from medvision.records import Combination, Member, PackageInfo, Preprocessing
-from medvision.training.ensembling import RULES, check_rule, fit_combination, join_members
+from medvision.training.ensembling import RULES, check_rule, fit_combination, join_packages
 
 
 def val(k=3, m=60, size=4, seed=0, strengths=(1.5, 0.8, 0.0)):
@@ -181,7 +181,7 @@ def package(name="a", temperature=1.0, n_members=1, **changes):
 def test_members_keep_the_temperature_of_their_package():
     """A member of an ensemble gives the probabilities that its package gave alone."""
     packages = [package("a", 2.0), package("b", 0.5)]
-    members = join_members(packages)
+    members = join_packages(packages).members
     assert [member.model for member in members] == ["a", "b"]
     logits = np.random.default_rng(0).normal(size=(5, 2))
     joined = member_scores([logits, logits], members)
@@ -194,20 +194,20 @@ def test_members_keep_the_temperature_of_their_package():
 def test_members_of_another_split_are_refused(change):
     """What one member was tested on, the other may have learnt: refused, both named."""
     with pytest.raises(FingerprintMismatch, match="b and a have other classes or were trained on another split"):
-        join_members([package("a"), package("b", **change)])
+        join_packages([package("a"), package("b", **change)])
 
 
 def test_ensembles_of_ensembles_are_refused():
     """An ensemble is no member."""
     with pytest.raises(ConfigInvalid, match="b is an ensemble itself"):
-        join_members([package("a"), package("b", n_members=2)])
+        join_packages([package("a"), package("b", n_members=2)])
 
 
 @pytest.mark.parametrize("n", [0, 1])
 def test_one_model_is_no_ensemble(n):
     """Fewer than two packages are refused, with their number."""
     with pytest.raises(ConfigInvalid, match=f"at least two models; found {n}"):
-        join_members([package()] * n)
+        join_packages([package()] * n)
 
 
 def test_an_unknown_rule_is_named_with_the_nearest():
