@@ -70,7 +70,8 @@ def plan_folds(config: Config, dataset: SplitDataset) -> tuple[Fold, ...]:
 def _pool(dataset: SplitDataset) -> np.ndarray:
     import numpy as np
 
-    return np.sort(np.concatenate([dataset.split.indices("train"), dataset.split.indices("val")]))
+    # In the order in which a training embeds them, so that the folds find its embeddings in the cache.
+    return np.concatenate([dataset.split.indices("train"), dataset.split.indices("val")])
 
 
 def _run_fold(
