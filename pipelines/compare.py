@@ -9,6 +9,7 @@ import typer
 from pipelines.console import say
 from pipelines.dataset import SplitDataset, prepare_dataset, record_dataset
 from pipelines.evaluate import run_evaluate
+from pipelines.fetch import fetch_package, is_source
 from pipelines.models import PACKAGE, PREDICTIONS_FILE, outputs_dir, plan_of, results_dir, with_model
 from pipelines.options import (
     ConfigFile,
@@ -34,7 +35,9 @@ if TYPE_CHECKING:
     from medvision.records import ComparedModel, Comparison, Evaluation
     from medvision.tracking.recorder import Recorder
 
-Models = Annotated[str, typer.Option(help="Models, separated by blanks: 'resnet18 efficientnet_b0 densenet121'.")]
+Models = Annotated[
+    str, typer.Option(help="Models, separated by blanks: 'resnet18 densenet121'; also run ids and models:/NAME/1.")
+]
 FOLDER = "comparison"
 _FILES = (
     "comparison_results.json",
@@ -67,8 +70,9 @@ def compare(
         epochs=epochs, dataset_path=dataset_path, patient_pattern=patient_pattern, pretrained=pretrained,
         image_size=image_size, on_leak=on_leak,
     )  # fmt: skip
-    with open_run(settings, step="compare", name=f"compare {models}") as recorder:
-        return run_compare(settings, recorder, prepare_dataset(settings), models=models.split())
+    names = [fetch_package(settings, each).training.model if is_source(each) else each for each in models.split()]
+    with open_run(settings, step="compare", name=f"compare {' '.join(names)}") as recorder:
+        return run_compare(settings, recorder, prepare_dataset(settings), models=names)
 
 
 def run_compare(

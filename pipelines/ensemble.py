@@ -68,7 +68,8 @@ def run_ensemble(
     joined = join_packages([info for info, _ in loaded])
     check_lineage(joined, dataset)
     folder = outputs_dir(config) / PACKAGE
-    info, val_accuracy = pack(folder, _draft(joined, rule, config, recorder), networks, dataset, config)
+    draft = dataclasses.replace(joined, name=registered_name(config), run_key=recorder.run_key)
+    info, val_accuracy = pack(folder, draft, networks, dataset, config, rule=rule)
     recorder.params({"ensemble.models": " ".join(models), "ensemble.rule": rule})
     recorder.tags({"best_val_accuracy": round(val_accuracy, 6)})
     record_model(recorder, folder, info, record_fingerprint(info))
@@ -77,11 +78,6 @@ def run_ensemble(
         say(f"  {model}: weight {weight:.2f}")
     say(f"Package: {folder}")
     return info
-
-
-def _draft(joined: PackageInfo, rule: str, config: Config, recorder: Recorder) -> PackageInfo:
-    combination = dataclasses.replace(joined.combination, rule=rule)  # type: ignore[arg-type]
-    return dataclasses.replace(joined, name=registered_name(config), combination=combination, run_key=recorder.run_key)
 
 
 if __name__ == "__main__":

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pipelines.checkpoint import pack_checkpoint
 from pipelines.console import say
 from pipelines.crossval import cross_validate, plan_folds
 from pipelines.dataset import SplitDataset, prepare_dataset, record_dataset
-from pipelines.fetch import fetch_package
+from pipelines.fetch import fetch_package, is_checkpoint
 from pipelines.html import write_html
 from pipelines.models import (
     DETAILS_FILE,
@@ -44,15 +46,13 @@ from pipelines.subgroups import measure_subgroups, subgroup_columns
 from pipelines.train import resolve
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from medvision.config import Config
     from medvision.evaluation.predictions import Predictions
     from medvision.records import Details, Evaluation, PackageInfo
     from medvision.tracking.recorder import Recorder
 
 Source = Annotated[
-    str | None, typer.Option(help="Evaluate a package from elsewhere: its folder, models:/NAME/1, or a run id.")
+    str | None, typer.Option(help="Evaluate a package from elsewhere: its folder, models:/NAME/1, a run id, or a .pth.")
 ]
 Detailed = Annotated[bool, typer.Option("--detailed", help="Also speed, and subgroups where columns are named.")]
 MedicalValidation = Annotated[bool, typer.Option("--medical-validation", help="Also validate, as the next step.")]
@@ -99,6 +99,8 @@ def evaluate(
     extras = Extras(detailed, cross_validation, robustness_test)
     with open_run(settings, step="evaluate", name=f"evaluate {settings.training.model}") as recorder:
         prepared = prepare_dataset(settings)
+        if source and is_checkpoint(source):
+            pack_checkpoint(Path(source), settings, recorder, prepared)
         for other in (compare or "").split():
             trained_package(with_model(settings, other))
         evaluation = run_evaluate(settings, recorder, prepared, extras=extras)

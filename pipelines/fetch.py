@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 def fetch_package(config: Config, source: str) -> Config:
     """Copy the package of a folder, a registered version or a run, and return settings whose model it is.
 
+    A checkpoint is given a name only: it is packed where the dataset is at hand.
+
     It is named after its source, so that nothing that was trained here is overwritten. Raises ConfigInvalid for a
     source that holds no package; CheckpointCorrupt for a damaged one.
     """
@@ -27,6 +29,9 @@ def fetch_package(config: Config, source: str) -> Config:
 
     local = _local(Path(source))
     named = with_model(config, _name(str(local or source)))
+    if is_checkpoint(source):
+        check_new_name(named)
+        return named
     target = outputs_dir(named) / PACKAGE
     if local and local.resolve() == target.resolve():
         return named
@@ -42,13 +47,29 @@ def fetch_package(config: Config, source: str) -> Config:
     return named
 
 
+def is_checkpoint(source: str) -> bool:
+    """Tell whether a source is a file of weights, as training keeps them."""
+    return source.endswith(".pth")
+
+
+def is_source(model: str) -> bool:
+    """Tell whether a model is named by where its package lies in MLflow: models:/NAME/1, or the id of a run."""
+    return model.startswith("models:/") or re.fullmatch("[0-9a-f]{32}", model) is not None
+
+
 def _local(path: Path) -> Path | None:
     """Return the package that a folder is, or holds."""
     return next((place.resolve() for place in (path / PACKAGE, path) if (place / "package.json").is_file()), None)
 
 
 def _name(source: str) -> str:
-    """Name a package after its version, its run or its folder: chest-xray-resnet18-1, resnet18_outputs."""
+    """Name a package after its version, its run or its folder: chest-xray-resnet18-1, resnet18_outputs.
+
+    A checkpoint is named after its folder and itself: resnet18_outputs-epoch_010.
+    """
     plain = source.removeprefix("models:/").removesuffix(f"/{PACKAGE}").rstrip("/")
+    if is_checkpoint(source):
+        path = Path(source).resolve()
+        plain = f"{path.parent.name}-{path.stem}"
     tail = plain if source.startswith("models:/") else plain.rpartition("/")[2]
     return re.sub(r"[^A-Za-z0-9._-]+", "-", tail).strip("-.")[:64]

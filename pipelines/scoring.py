@@ -114,7 +114,13 @@ def make_predictions(dataset: SplitDataset, rows: np.ndarray, y_score: np.ndarra
 
 
 def pack(
-    folder: Path, info: PackageInfo, networks: Sequence[Network], dataset: SplitDataset, config: Config
+    folder: Path,
+    info: PackageInfo,
+    networks: Sequence[Network],
+    dataset: SplitDataset,
+    config: Config,
+    *,
+    rule: str = "soft",
 ) -> tuple[PackageInfo, float]:
     """Fit on val how members are combined and what turns scores into decisions, and only then save the package.
 
@@ -128,8 +134,7 @@ def pack(
     rows = dataset.split.indices("val")
     members = score_split(info, networks, dataset, config, "val").members
     table = dataset.manifest.rows.iloc[rows]
-    rule, patients = info.combination.rule, table.group.factorize()[0]
-    combination, y_score = fit_combination(rule, members, table.label.to_numpy(), patients)
+    combination, y_score = fit_combination(rule, members, table.label.to_numpy(), table.group.factorize()[0])
     val = make_predictions(dataset, rows, y_score)
     fitted = fit_decisions(dataclasses.replace(info, combination=combination), val, config.evaluation)
     return save_package(folder, fitted, networks), float((val.y_pred == val.y_true).mean())

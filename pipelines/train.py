@@ -133,6 +133,7 @@ def load_images(config: Config, dataset: SplitDataset, image_size: int) -> Label
         val=split.indices("val"),
         n_classes=len(manifest.classes),
         fingerprint=f"{manifest.fingerprint}-{images.shape}",
+        split_fingerprint=split.fingerprint,
     )
 
 
@@ -185,7 +186,7 @@ def _pack(
     """Pack the network, or an ensemble of what its cycles ended with; return the package and its val accuracy."""
     folder = outputs_dir(config) / PACKAGE
     if not result.cycle_paths:
-        info = _describe(network, result.best_epoch, result.best_val_accuracy, config, dataset, recorder)
+        info = describe_network(network, result.best_epoch, result.best_val_accuracy, config, dataset, recorder)
         return pack(folder, info, [network], dataset, config)
     joined, networks = _join_cycles(network, result.cycle_paths, config, dataset, recorder)
     info, val_accuracy = pack(folder, joined, networks, dataset, config)
@@ -209,13 +210,14 @@ def _join_cycles(
         member = copy.deepcopy(network)
         member.load_state_dict(state["model_state_dict"])
         networks.append(member)
-        infos.append(_describe(member, state["epoch"], state["val_acc"], config, dataset, recorder))
+        infos.append(describe_network(member, state["epoch"], state["val_acc"], config, dataset, recorder))
     return join_packages(infos), networks
 
 
-def _describe(
+def describe_network(
     network: Network, epoch: int, val_accuracy: float, config: Config, dataset: SplitDataset, recorder: Recorder
 ) -> PackageInfo:
+    """Return what there is to say of a trained network, before anything is fitted on val."""
     from medvision.models.package import describe
 
     return describe(

@@ -55,7 +55,7 @@ class LabelledImages:
     """Decoded images, uint8 (n, height, width, channels), their labels (n,), and the rows of train and val.
 
     ``pool``: rows of which several trainings take theirs, so that a frozen backbone is run on each of them once; None
-    for a training of its own.
+    for a training of its own. ``split_fingerprint``: of the split that train and val are of, for the checkpoints.
     """
 
     images: np.ndarray
@@ -65,6 +65,7 @@ class LabelledImages:
     n_classes: int
     fingerprint: str
     pool: np.ndarray | None = None
+    split_fingerprint: str = ""
 
 
 @dataclass(frozen=True)
@@ -211,7 +212,7 @@ def _run(
         recorder,
         monitor=training.monitor,
         save_every=training.save_every,
-        described=config.model_dump(mode="json"),
+        described={**config.model_dump(mode="json"), "split_fingerprint": data.split_fingerprint},
         cycle_ends=_kept_cycles(training),
     )
     checkpoint = str(folder / LAST) if (folder / LAST).is_file() else None
