@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from medvision.errors import ConfigInvalid
-from medvision.files import locked, sync_directory, write_text
+from medvision.files import locked, write_secret, write_text
 
 VARIABLE = "MEDVISION_SIGNING_KEY"
 PRIVATE_KEY, PUBLIC_KEY, TRUSTED = "signing.key", "signing.pub", "trusted"
@@ -88,16 +88,7 @@ def _write_private(path: Path, key: Ed25519PrivateKey) -> None:
     text = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    temporary = path.with_suffix(".tmp")
-    temporary.unlink(missing_ok=True)
-    # Never readable by others, not even before a chmod.
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(handle, "wb") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-    sync_directory(path.parent)
+    write_secret(path, text)
 
 
 def _load_file(path: Path) -> Ed25519PrivateKey:
