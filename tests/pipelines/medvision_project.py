@@ -105,7 +105,7 @@ class Project:
 
     def start(self, *command):
         """Start a command in the folder, as in a fresh shell with the environment activated."""
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "WANDB_"))}
+        kept = fresh_environment()
         return subprocess.Popen(
             command,
             cwd=self.folder,
@@ -126,7 +126,11 @@ class Project:
         handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         os.chdir(self.folder)
         try:
-            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), _briefly_timed():
+            # MLflow leaves the store that was last asked in a variable.
+            with (
+                contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), _briefly_timed(),
+                mock.patch.dict(os.environ, fresh_environment(), clear=True),
+            ):  # fmt: skip
                 main(arguments)
         except SystemExit as end:
             return Outcome(end.code, out.getvalue(), err.getvalue())
@@ -165,7 +169,7 @@ class Project:
         """Start a server on a free port, wait until it answers on ``path``, and end it and its workers."""
         port = free_port()
         log = self.folder / f"{Path(command[0]).name}-{port}.log"
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "WANDB_"))}
+        kept = fresh_environment()
         with log.open("w") as output:
             server = subprocess.Popen(
                 [*command, "--host", "127.0.0.1", "--port", str(port)],
@@ -188,6 +192,11 @@ class Project:
             except subprocess.TimeoutExpired:
                 os.killpg(server.pid, signal.SIGKILL)
                 server.wait()
+
+
+def fresh_environment():
+    """Return the variables of a fresh shell: none of MLflow's and none of W&B's."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "WANDB_"))}
 
 
 @contextlib.contextmanager

@@ -31,7 +31,11 @@ def scores(folder):
 @pytest.mark.parametrize("kind", ["checkpoint", "version", "run"])
 def test_a_source_is_evaluated_as_its_package(project, results, kind):
     """Best_model.pth, the registered version and the run that trained it all give the scores of the package."""
-    run_id = next(run.info.run_id for run in project.runs("train"))
+    (run_id,) = (
+        run.info.run_id
+        for run in project.children(project.runs("pipeline")[-1])
+        if run.data.tags["medvision.step"] == "train"
+    )
     source, name = {
         "checkpoint": (BEST, "simple_cnn_outputs-best_model"),
         "version": (f"models:/{MODEL}/1", f"{MODEL}-1"),
