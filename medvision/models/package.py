@@ -20,14 +20,27 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 import medvision
-from medvision.errors import CheckpointCorrupt, DataInvalid, MedvisionError
-from medvision.files import atomic_write, fingerprint, read_json, sync_directory, write_json
+from medvision.errors import DataInvalid, MedvisionError
+from medvision.files import atomic_write, sync_directory, write_json
 from medvision.models.catalog import Architecture
 from medvision.models.network import Network, build_network
-from medvision.records import Combination, Member, PackageInfo, as_dict, load_record, record_fingerprint
+from medvision.models.package_files import (
+    INFO,
+    WEIGHTS,
+    beside,
+    check_files,
+    check_weights,
+    corrupt,
+    load_info,
+    package_digest,
+    present,
+    read_info,
+)
+from medvision.records import Combination, Member, PackageInfo, as_dict, record_fingerprint
 
-WEIGHTS = "weights.safetensors"
-INFO = "package.json"
+__all__ = [
+    "INFO", "WEIGHTS", "copy_package", "describe", "load_info", "load_package", "package_digest", "save_package",
+]  # fmt: skip
 
 
 def describe(
@@ -99,7 +112,7 @@ def copy_package(source: Path, folder: Path) -> PackageInfo:
     new = _fresh_folder(folder)
     try:
         for name in (WEIGHTS, INFO):
-            atomic_write(new / name, partial(_write, (_present(source) / name).read_bytes()))
+            atomic_write(new / name, partial(_write, (present(source) / name).read_bytes()))
         _replace(folder, new)
     finally:
         shutil.rmtree(new, ignore_errors=True)
@@ -115,37 +128,20 @@ def load_package(folder: Path) -> tuple[PackageInfo, tuple[Network, ...]]:
 
     Raises CheckpointCorrupt: a file is missing, damaged, a link, or not one of a package's.
     """
-    folder = _present(folder)
-    _check_files(folder)
-    info = _read_info(folder)
+    folder = present(folder)
+    check_files(folder)
+    info = read_info(folder)
     weights = (folder / WEIGHTS).read_bytes()
-    found = hashlib.sha256(weights).hexdigest()
-    if found != info.weights_sha256:
-        raise _corrupt(folder, f"expected {WEIGHTS} with SHA-256 {info.weights_sha256}, found {found}")
+    check_weights(folder, info, hashlib.sha256(weights).hexdigest())
     try:
         tensors = safetensors.torch.load(weights)
         networks = tuple(_build(member, number, tensors) for number, member in enumerate(info.members))
     except (ValidationError, MedvisionError, RuntimeError, SafetensorError) as error:
         # Whole, but of another version of timm or medvision.
-        raise _corrupt(
+        raise corrupt(
             folder, f"made by medvision {info.medvision_version}, it does not fit this one ({error})"
         ) from None
     return info, networks
-
-
-def load_info(folder: Path) -> PackageInfo:
-    """Return what package.json says; CheckpointCorrupt as load_package, except that the weights are not read."""
-    folder = _present(folder)
-    _check_files(folder)
-    return _read_info(folder)
-
-
-def package_digest(folder: Path) -> str:
-    """Return the fingerprint of a package: of what package.json says, which includes the hash of the weights.
-
-    Raises CheckpointCorrupt as load_info does.
-    """
-    return record_fingerprint(load_info(folder))
 
 
 def _build(member: Member, number: int, tensors: dict[str, Tensor]) -> Network:
@@ -169,47 +165,9 @@ def _tensors(networks: Sequence[Network]) -> dict[str, Tensor]:
     }
 
 
-def _read_info(folder: Path) -> PackageInfo:
-    try:
-        info = load_record(PackageInfo, folder / INFO)
-        written = read_json(folder / INFO)
-        expected = written.pop("fingerprint")
-    except (DataInvalid, KeyError) as error:
-        raise _corrupt(folder, f"expected a whole {INFO}, found: {error}") from None
-    # Of what is written, not of what was understood: an unknown key would be passed over.
-    found = fingerprint(written)
-    if found != expected:
-        raise _corrupt(folder, f"expected {INFO} with fingerprint {expected}, found {found}")
-    return info
-
-
-def _check_files(folder: Path) -> None:
-    expected = {WEIGHTS, INFO}
-    try:
-        with os.scandir(folder) as entries:
-            found = {entry.name: entry.is_file(follow_symlinks=False) for entry in entries}
-    except (FileNotFoundError, NotADirectoryError):
-        raise _corrupt(folder, "expected a folder, found none") from None
-    if found.keys() != expected:
-        raise _corrupt(folder, f"expected {INFO} and {WEIGHTS}, found {', '.join(sorted(found)) or 'nothing'}")
-    for name, is_regular in found.items():
-        if not is_regular:
-            raise _corrupt(folder, f"expected {name} to be a file, found a link or a folder")
-
-
-def _corrupt(folder: Path, problem: str) -> CheckpointCorrupt:
-    return CheckpointCorrupt(
-        f"The model package {folder} can't be used: {problem}. Copy it again from where it was made, or train again."
-    )
-
-
-def _beside(folder: Path, suffix: str) -> Path:
-    return folder.parent / f".{folder.name}.{suffix}"
-
-
 def _fresh_folder(folder: Path) -> Path:
     """Return an empty folder beside the package, after tidying up what a killed save left."""
-    new, old = _beside(folder, "new"), _beside(folder, "old")
+    new, old = beside(folder, "new"), beside(folder, "old")
     shutil.rmtree(new, ignore_errors=True)
     if old.is_dir() and not folder.exists():
         os.rename(old, folder)
@@ -220,15 +178,9 @@ def _fresh_folder(folder: Path) -> Path:
 
 def _replace(folder: Path, new: Path) -> None:
     # A folder that is not empty can't be renamed over: between the two renames the old one stands beside.
-    old = _beside(folder, "old")
+    old = beside(folder, "old")
     if folder.exists():
         os.rename(folder, old)
     os.rename(new, folder)
     sync_directory(folder.parent)
     shutil.rmtree(old, ignore_errors=True)
-
-
-def _present(folder: Path) -> Path:
-    """Return where the package is: a save that was killed between its renames has left the old one beside."""
-    old = _beside(folder, "old")
-    return old if old.is_dir() and not folder.exists() else folder
