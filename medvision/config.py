@@ -178,6 +178,50 @@ class TrackingConfig(_Section):
     drain_s: float = Field(30.0, ge=0, description="How long the end of a run waits for the tracking server.")
 
 
+class RegistryConfig(_Section):
+    """What the registry's gate asks for at a promotion. The gate reads its own settings, whatever a client's are."""
+
+    challenger: tuple[str, ...] = Field(
+        ("staging", "production"), min_length=1, description="Policies, one of which a challenger must have passed."
+    )
+    champion: tuple[str, ...] = Field(
+        ("production",), min_length=1, description="Policies, one of which a champion must have passed."
+    )
+    approvals: int = Field(1, ge=0, description="Users who must have approved a champion.")
+    approvers: tuple[str, ...] = Field((), description="Users whose approval counts; whoever has an account if empty.")
+    separation_of_duties: bool = Field(
+        False, description="Whether who trained or registered a version may not approve."
+    )
+    test_sets: tuple[str, ...] = Field(
+        (), description="Fingerprints of the test sets that count; that of a model's first promotion if empty."
+    )
+
+
+class CardConfig(_Section):
+    """What only people can say of a model: it stands in the model card, and what is not said is named as missing."""
+
+    developer: str | None = Field(None, description="Who made the model and answers for it.")
+    contact: str | None = Field(None, description="Whom to ask, and to tell of errors.")
+    intended_use: str | None = Field(None, description="What for, and where in the care of a patient.")
+    intended_users: str | None = Field(None, description="Who reads the answers, with what training.")
+    population: str | None = Field(None, description="For which patients and images.")
+    out_of_scope: str | None = Field(None, description="What it must not be used for.")
+    data_source: str | None = Field(None, description="Where, when, how and with which devices images were collected.")
+    reference_standard: str | None = Field(None, description="How the true class was found, by whom.")
+    ethics: str | None = Field(None, description="Ethical considerations, fairness among them.")
+    ethics_approval: str | None = Field(None, description="Committee and number of the approval, or why none was due.")
+    risks: str | None = Field(None, description="Known risks, and what is done about them.")
+    monitoring: str | None = Field(None, description="How the model is watched in use, and when it is withdrawn.")
+    funding: str | None = Field(None, description="Sources of funding, and commercial interests.")
+    data_licence: str | None = Field(None, description="Licence, or terms of use, of the images.")
+    weights_licence: str | None = Field(None, description="Licence under which these weights may be used.")
+
+    @field_validator("*")
+    @classmethod
+    def _says_something(cls, text: str | None) -> str | None:
+        return (text and text.strip()) or None
+
+
 class PathsConfig(_Section):
     """Folders, relative to the project's root."""
 
@@ -201,6 +245,8 @@ class Config(_Section):
     evaluation: EvaluationConfig = EvaluationConfig()
     performance: PerformanceConfig = PerformanceConfig()
     tracking: TrackingConfig = TrackingConfig()
+    registry: RegistryConfig = RegistryConfig()
+    card: CardConfig = CardConfig()
     paths: PathsConfig = Field(default_factory=PathsConfig)
 
     @property

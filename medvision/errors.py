@@ -36,8 +36,19 @@ class VerdictUntrusted(GateFailed):
     """A verdict is not signed by a trusted key, was changed, or is about something else than what is at hand."""
 
 
+class SourceUnusable(GateFailed):
+    """A version was made of something else than a logged model whose files can be read."""
+
+
 class VersionConflict(MedvisionError):
     """A semantic version of a registered model was asked for a second time."""
+
+    exit_code = 4
+    http_status = 409
+
+
+class PromotionConflict(MedvisionError):
+    """Somebody else has changed the champion or the challenger meanwhile; nothing was done."""
 
     exit_code = 4
     http_status = 409
@@ -69,7 +80,7 @@ class TestSetChanged(FingerprintMismatch):
 
 
 class LedgerBroken(DataInvalid):
-    """The ledger of a test set was edited, shortened or reordered."""
+    """The ledger of a test set or of a registered model was edited, shortened or reordered."""
 
 
 class OperatingPointUnattainable(DataInvalid):

@@ -49,6 +49,15 @@ def tracking_uri(config: Config) -> str:
     return config.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI") or _default_uri()
 
 
+def registry_uri(config: Config) -> str:
+    """Return where versions are registered: where runs are recorded, and never past the gate.
+
+    A server has the gate itself; a database gets it by the scheme under which MLflow finds the gated store.
+    """
+    uri = tracking_uri(config)
+    return f"medvision+{uri}" if uri.startswith(("sqlite:", "postgresql:", "postgresql+")) else uri
+
+
 def without_credentials(uri: str) -> str:
     """Return a URI that can be written to a file: no user and no password."""
     parts = urlsplit(uri)
