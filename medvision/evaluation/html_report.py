@@ -76,7 +76,7 @@ class ReportData:
 
 def render_html(report: ReportData) -> str:
     """Return the report as one HTML page."""
-    return _environment().get_template("report.html").render(
+    return make_environment().get_template("report.html").render(
         report=report,
         evaluation=report.evaluation,
         package=report.package,
@@ -92,11 +92,12 @@ def _explained(report: ReportData) -> list[ClassFigures]:
     return [each for each in classes if each.name in critical] or list(classes)
 
 
-def _environment() -> Environment:
+def make_environment(*folders: Path) -> Environment:
+    """Return what renders the report's templates, and those of other folders, which may use its styles and words."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        loader=FileSystemLoader([*folders, Path(__file__).parent / "templates"]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
