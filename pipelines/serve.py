@@ -15,7 +15,7 @@ from pipelines.options import ConfigFile, Set, configure
 if TYPE_CHECKING:
     from medvision.config import Config
 
-RegisteredModel = Annotated[str, typer.Option("--model", help="NAME/NUMBER, NAME@alias, or a models:/ URI.")]
+RegisteredModel = Annotated[str, typer.Option("--model", help="NAME/3, NAME/1.2.0, NAME@champion, or a models:/ URI.")]
 Port = Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")]
 Host = Annotated[str, typer.Option(help="Address to listen on; this machine only by default.")]
 
@@ -28,11 +28,27 @@ def serve(
     set_: Set = None,
 ) -> None:
     """Serve a registered model: base64 images in, label, confidence and probabilities out."""
-    uri = model if model.startswith("models:/") else f"models:/{model}"
+    from medvision.registry.packages import models_uri
+
+    settings, uri = configure(config, None, set_), models_uri(model)
+    check_servable(settings, uri)
     say(f"Serving {uri} on http://{host}:{port}/invocations (stop with Ctrl-C)")
     command = serve_command(uri, port=port, host=host)
     # In place of this process, so that signals reach the server itself.
-    os.execve(sys.executable, command, serve_environment(configure(config, None, set_)))
+    os.execve(sys.executable, command, serve_environment(settings))
+
+
+def check_servable(config: Config, uri: str) -> None:
+    """Raise what the model would refuse to answer for, before MLflow starts a server: GateFailed, CheckpointCorrupt."""
+    from medvision.models.package_files import verify_digest
+    from medvision.registry.packages import look_up, open_package
+    from medvision.serving.trust import require_verdict
+    from medvision.tracking.mlflow_sink import prepare, tracking_uri
+
+    prepare()
+    found = look_up(tracking_uri(config), uri, again="serve")
+    with open_package(tracking_uri(config), found) as (package, verdicts):
+        require_verdict(found.name, verify_digest(package), verdicts, state=config.paths.state)
 
 
 def serve_command(uri: str, *, port: int, host: str) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,18 +75,23 @@ def _folders(parent: Path) -> list[Path]:
     return sorted(path for path in parent.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
-def _files(root: Path, class_folder: Path, split: str) -> list[ImageFile]:
-    files = []
-    for folder, subfolders, names in os.walk(class_folder):
+def walk_files(folder: Path) -> Iterator[Path]:
+    """Yield the files in a folder and its subfolders that may be images, in no order."""
+    for parent, subfolders, names in os.walk(folder):
         # .ipynb_checkpoints and the like hold copies.
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]
         for name in names:
-            path = Path(folder, name)
-            if name.startswith(".") or path.suffix.lower() in _NO_IMAGES or not path.is_file():
-                continue
-            status = path.stat()
-            relative = path.relative_to(root).as_posix()
-            files.append(ImageFile(relative, class_folder.name, split, status.st_size, status.st_mtime_ns))
+            path = Path(parent, name)
+            if not name.startswith(".") and path.suffix.lower() not in _NO_IMAGES and path.is_file():
+                yield path
+
+
+def _files(root: Path, class_folder: Path, split: str) -> list[ImageFile]:
+    files = []
+    for path in walk_files(class_folder):
+        status = path.stat()
+        relative = path.relative_to(root).as_posix()
+        files.append(ImageFile(relative, class_folder.name, split, status.st_size, status.st_mtime_ns))
     return files
 
 

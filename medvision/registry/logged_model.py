@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import importlib.metadata
+import re
 from pathlib import Path
 
-import medvision
 from medvision.config import Config
-from medvision.errors import ConfigInvalid, TrackingUnavailable
+from medvision.errors import CheckpointCorrupt, SourceUnusable, TrackingUnavailable
+from medvision.models.package_files import verify_digest
 from medvision.records import PackageInfo
+from medvision.registry.gate import PACKAGE
+from medvision.registry.loader import CODE, check_loader, own_code
+from medvision.registry.model_files import open_files
+from medvision.registry.registration import reaching
 from medvision.tracking.journal import Journal, outbox
+from medvision.tracking.mlflow_sink import RUN_KEY_TAG, tracking_uri
 from medvision.tracking.recorder import Recorder
 
+_RUN_KEY = re.compile(r"[0-9a-f]{32}")
 # Serving needs these beside medvision itself, which is installed where it serves.
-_REQUIREMENTS = ("mlflow", "numpy", "pandas", "pillow", "safetensors", "timm", "torch")
-# Named by its path: the registry must not import serving, which stands above it.
-_CODE = Path(medvision.__file__).parent / "serving" / "pyfunc_model.py"
+_REQUIREMENTS = (
+    "cryptography", "mlflow", "numpy", "pandas", "pillow", "pydantic", "safetensors", "timm", "torch",
+)  # fmt: skip
 
 
 def record_model(recorder: Recorder, package: Path, info: PackageInfo, digest: str) -> None:
@@ -23,28 +30,67 @@ def record_model(recorder: Recorder, package: Path, info: PackageInfo, digest: s
     recorder.model(
         info.name,
         package_dir=package,
-        code_path=_CODE,
+        code_path=CODE,
         pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in _REQUIREMENTS],
         metadata={"medvision_package_digest": digest, "medvision_run_key": info.run_key},
     )
 
 
-def find_logged_model(config: Config, run_key: str) -> tuple[str, str]:
-    """Return MLflow's ids of the run and of the model that a training recorded.
+def find_logged_model(config: Config, recorder: Recorder, package: Path, info: PackageInfo, digest: str) -> str:
+    """Return the id of a logged model that holds exactly this package, recording one in the run where there is none.
 
-    Raises TrackingUnavailable while they are still in the outbox; ConfigInvalid if the outbox never had them.
+    A package that was trained has one. That of a checkpoint has none, nor has one that came from another MLflow; and
+    what an older medvision has logged is loaded by other code than the gate knows.
+
+    Raises TrackingUnavailable while it is still in the outbox, or if MLflow does not answer.
     """
-    folder = outbox(config.paths.state) / run_key
-    if not Journal(folder).events_path.is_file():
-        raise ConfigInvalid(
-            f"The model is of run {run_key[:8]}, which is not one of this project's: it was trained elsewhere. "
-            "Register it there, or train here."
-        )
-    trained = Recorder(folder)
-    run_id, model_id = trained.run_id(), trained.model_id()
-    if run_id is None or model_id is None:
+    for model_id in _logged_models(config, info.run_key):
+        if holds(config, f"models:/{model_id}", digest):
+            return model_id
+    record_model(recorder, package, info, digest)
+    recorder.flush(config.tracking.drain_s)
+    return _delivered(recorder)
+
+
+def holds(config: Config, source: str, digest: str) -> bool:
+    """Tell whether a logged model holds a package, whole, and the loader of this medvision."""
+    try:
+        with open_files(source, tracking_uri(config)) as files:
+            folder = files.path(PACKAGE)
+            return folder is not None and verify_digest(folder) == digest and check_loader(files, {own_code()}) is None
+    except (SourceUnusable, CheckpointCorrupt):
+        return False
+
+
+def has_file(config: Config, source: str, place: str, path: Path) -> bool:
+    """Tell whether a logged model has a text file of this content at this place."""
+    with open_files(source, tracking_uri(config)) as files:
+        return files.text(place) == path.read_text(encoding="utf-8")
+
+
+def _logged_models(config: Config, run_key: str) -> list[str]:
+    """Return the ids of the models that a run has logged: by its journal, or by MLflow where it ran elsewhere."""
+    if not _RUN_KEY.fullmatch(run_key):
+        return []
+    trained = Recorder(outbox(config.paths.state) / run_key)
+    if any(event.kind == "model" for event in Journal(trained.folder).events()):
+        return [_delivered(trained)]
+    from mlflow import MlflowClient
+
+    uri = tracking_uri(config)
+    with reaching(uri):
+        client = MlflowClient(uri, uri)
+        experiments = [found.experiment_id for found in client.search_experiments()]
+        runs = client.search_runs(experiments, f"tags.`{RUN_KEY_TAG}` = '{run_key}'")
+        outputs = [client.get_run(run.info.run_id).outputs for run in runs]
+    return [output.model_id for each in outputs if each for output in each.model_outputs]
+
+
+def _delivered(run: Recorder) -> str:
+    model_id = run.model_id()
+    if model_id is None:
         raise TrackingUnavailable(
-            f"MLflow has not taken the model of run {run_key[:8]} yet. Once the tracking server is back, run: "
+            f"MLflow has not taken the model of run {run.run_key[:8]} yet. Once the tracking server is back, run: "
             "medvision sync, then medvision register."
         )
-    return run_id, model_id
+    return model_id

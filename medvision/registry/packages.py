@@ -2,14 +2,86 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from medvision.errors import ConfigInvalid
-from medvision.registry.registration import reaching
+from medvision.registry.gate import PACKAGE, VERDICTS
+from medvision.registry.model_files import model_id, open_files
+from medvision.registry.registration import SEMANTIC, reaching
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 CHAMPION = "champion"
 _RUN_ID = re.compile(r"[0-9a-f]{32}")
+
+
+@dataclass(frozen=True)
+class FoundModel:
+    """A model of MLflow's: name and number of a registered version, "" for a logged model that is named directly."""
+
+    name: str
+    number: str
+    version: str
+    source: str
+
+    @property
+    def uri(self) -> str:
+        """Return the URI that stays this model's, wherever an alias moves to."""
+        return f"models:/{self.name}/{self.number}" if self.number else self.source
+
+
+def models_uri(model: str) -> str:
+    """Return the URI of NAME/NUMBER, NAME/MAJOR.MINOR.PATCH or NAME@ALIAS; one that is given stays."""
+    name, _, version = model.removeprefix("models:/").partition("/")
+    if SEMANTIC.fullmatch(version):
+        return f"models:/{name}@v{version.replace('.', '-')}"
+    return model if model.startswith("models:/") else f"models:/{model}"
+
+
+def look_up(tracking_uri: str, uri: str, *, again: str) -> FoundModel:
+    """Return what models:/NAME/NUMBER, models:/NAME@ALIAS or models:/m-ID is now.
+
+    Raises ConfigInvalid for what MLflow does not know; TrackingUnavailable, which names the step to run ``again``, if
+    it does not answer.
+    """
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+    from mlflow.store.artifact.utils.models import get_model_name_and_version
+
+    client = MlflowClient(tracking_uri, tracking_uri)
+    with reaching(tracking_uri, again=again):
+        try:
+            found = get_model_name_and_version(client, uri)
+            if len(found) == 1:
+                return FoundModel(client.get_logged_model(found[0]).name, "", "", f"models:/{found[0]}")
+            version = client.get_model_version(*found)
+        except MlflowException as error:
+            if error.get_http_status_code() >= 500:
+                raise
+            raise ConfigInvalid(
+                f"There is no model {uri} ({error.message}). Give NAME/NUMBER or NAME@ALIAS, for example "
+                "brain-mri-resnet18@champion."
+            ) from None
+    return FoundModel(version.name, str(version.version), version.tags.get("version", ""), str(version.source))
+
+
+@contextlib.contextmanager
+def open_package(tracking_uri: str, model: FoundModel) -> Iterator[tuple[Path, Path | None]]:
+    """Yield where the package of a model can be read, and the folder of verdicts beside it, None if it has none.
+
+    Raises ConfigInvalid: it holds no package. SourceUnusable: it is no logged model of MLflow's.
+    """
+    with open_files(model.source, tracking_uri) as files:
+        package = files.path(PACKAGE)
+        if package is None:
+            raise ConfigInvalid(f"{model.uri} holds no model package of medvision's. Register one: medvision register")
+        yield package, files.path(VERDICTS)
 
 
 def download_champion(tracking_uri: str, name: str, folder: Path) -> Path | None:
@@ -47,8 +119,8 @@ def download_package(tracking_uri: str, source: str, folder: Path, *, again: str
     client = MlflowClient(tracking_uri, tracking_uri)
     with reaching(tracking_uri, again=again):
         try:
-            uri = _of_run(client, source) if _RUN_ID.fullmatch(source) else source
-            model = Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(folder), tracking_uri=tracking_uri))
+            place = _place(client, _of_run(client, source) if _RUN_ID.fullmatch(source) else source)
+            model = Path(mlflow.artifacts.download_artifacts(place, dst_path=str(folder), tracking_uri=tracking_uri))
             artifacts = Model.load(str(model)).flavors["python_function"]["artifacts"]
         except (MlflowException, KeyError) as error:
             if isinstance(error, MlflowException) and error.get_http_status_code() >= 500:
@@ -60,8 +132,18 @@ def download_package(tracking_uri: str, source: str, folder: Path, *, again: str
     return model / str(artifacts["package"]["path"])
 
 
-def _of_run(client: object, run_id: str) -> str:
-    outputs = client.get_run(run_id).outputs  # type: ignore[attr-defined]
+def _place(client: MlflowClient, uri: str) -> str:
+    """Return where the files of a model are; of a models:/ URI MLflow would ask the store of its own settings."""
+    from mlflow.store.artifact.utils.models import get_model_name_and_version
+
+    found = get_model_name_and_version(client, uri)
+    origin = f"models:/{found[0]}" if len(found) == 1 else client.get_model_version_download_uri(*found)
+    id_ = model_id(origin)
+    return str(client.get_logged_model(id_).artifact_location) if id_ else str(origin)
+
+
+def _of_run(client: MlflowClient, run_id: str) -> str:
+    outputs = client.get_run(run_id).outputs
     models = [output.model_id for output in outputs.model_outputs] if outputs else []
     if not models:
         raise KeyError("the run has no model")

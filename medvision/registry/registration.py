@@ -1,31 +1,71 @@
-"""Register a validated model package as a version of a registered model, with a semantic version of its own."""
+"""Register a model package as a version of a registered model, with a semantic version of its own."""
 
 from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from medvision.errors import ConfigInvalid, GateFailed, TrackingUnavailable, VersionConflict
 from medvision.records import Evaluation, Verdict
+from medvision.registry.description import describe_version, own_text
+from medvision.registry.gate import ENVELOPE, VERDICTS
+from medvision.registry.requests import TAG, render_request
 from medvision.tracking.mlflow_sink import without_credentials
 from medvision.validation.gate import evaluation_fingerprint
 from medvision.validation.policy import Policy
 
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import LoggedModel
+    from mlflow.entities.model_registry import ModelVersion
+
+# What the registry refuses, by MLflow's name for it.
+_REFUSALS = {"PERMISSION_DENIED": GateFailed, "INVALID_PARAMETER_VALUE": ConfigInvalid}
+# The gate sets them, and nobody else can.
+_DIGEST_TAG, _VERDICT_TAG = "medvision.package_digest", "medvision.verdict"
+
 # https://semver.org, without pre-release and build: a registered model is a release.
-_SEMANTIC = re.compile(r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)")
+SEMANTIC = re.compile(r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)")
 
 
 @dataclass(frozen=True)
 class Registration:
-    """A version in the registry."""
+    """A version in the registry; ``verdict`` is passed, failed, insufficient_evidence, or none."""
 
     name: str
     number: int
     version: str
     alias: str
     uri: str
+    verdict: str
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A package that is to be registered, with its evaluation and the verdict on it, where there are any.
+
+    ``files`` are added to its logged model, by their place there: the signed verdict and the reports. ``pages`` are
+    what the UI can show of the run ``run_id``, path by title.
+    """
+
+    name: str
+    digest: str
+    verdict: Verdict | None
+    evaluation: Evaluation | None
+    files: Mapping[str, Path]
+    run_id: str | None = None
+    pages: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def state(self) -> str:
+        """Return what the verdict says; none if there is none."""
+        return self.verdict.state if self.verdict else "none"
 
 
 def check_verdict(
@@ -57,45 +97,128 @@ def check_verdict(
 
 def check_semantic(version: str | None) -> None:
     """Raise ConfigInvalid unless ``version`` is a semantic version, or None."""
-    if version is not None and not _SEMANTIC.fullmatch(version):
+    if version is not None and not SEMANTIC.fullmatch(version):
         raise ConfigInvalid(f"--version expects MAJOR.MINOR.PATCH, for example 1.0.0; found {version!r}.")
 
 
-def register_version(
-    tracking_uri: str, *, model_id: str, run_id: str, version: str | None, verdict: Verdict, evaluation: Evaluation
-) -> Registration:
-    """Register a logged model under the verdict's name.
+def envelope_place(verdict: Verdict) -> str:
+    """Return where a signed verdict lies among the files of its model: one a policy."""
+    return f"{VERDICTS}/{verdict.policy}{ENVELOPE}"
 
-    Parameters
-    ----------
-    version: semantic version; the next minor one, from 1.0.0, if None.
 
-    Raises
-    ------
-    ConfigInvalid: ``version`` is no semantic version.
-    VersionConflict: it is taken.
-    TrackingUnavailable: the registry does not answer.
-    """
-    from mlflow import MlflowClient
+def check_tags(tags: Mapping[str, str]) -> None:
+    """Raise ConfigInvalid for a tag that the gate itself sets."""
+    for name in tags:
+        if name == "version" or name.startswith("medvision."):
+            raise ConfigInvalid(f"--tags {name}: it is set by the registry itself. Use another name.")
 
-    check_semantic(version)
-    client = MlflowClient(tracking_uri, tracking_uri)
-    with reaching(tracking_uri):
-        taken = _taken(client, verdict.model)
-        chosen = _choose(version, taken, verdict.model)
-        created = client.create_model_version(
-            verdict.model,
-            source=f"models:/{model_id}",
-            run_id=run_id,
-            model_id=model_id,
-            tags=_tags(chosen, verdict, evaluation),
-            description=_describe(chosen, evaluation),
-        )
-        alias = "v" + chosen.replace(".", "-")
-        client.set_registered_model_alias(verdict.model, alias, created.version)
-    return Registration(
-        verdict.model, int(created.version), chosen, alias, f"models:/{verdict.model}/{created.version}"
-    )
+
+@dataclass(frozen=True)
+class Registry:
+    """Where runs are recorded, and where versions are registered; both answer with TrackingUnavailable if away."""
+
+    tracking_uri: str
+    registry_uri: str
+
+    def register(
+        self,
+        candidate: Candidate,
+        model_id: str,
+        *,
+        version: str | None = None,
+        text: str = "",
+        tags: Mapping[str, str] | None = None,
+    ) -> Registration:
+        """Register a logged model under the candidate's name, with its files.
+
+        Parameters
+        ----------
+        version: semantic version; the next minor one, from 1.0.0, if None.
+        text: what the user has to say of it.
+
+        Raises
+        ------
+        ConfigInvalid: ``version`` is no semantic version.
+        VersionConflict: it is taken.
+        GateFailed: the registry refuses.
+        """
+        check_semantic(version)
+        with self._client() as client:
+            chosen = _choose(version, _taken(client, candidate.name), candidate.name)
+            model = client.get_logged_model(model_id)
+            _add_files(client, model_id, candidate.files)
+            created = _create(
+                client,
+                candidate.name,
+                chosen,
+                source=f"models:/{model_id}",
+                run_id=model.source_run_id,
+                model_id=model_id,
+                # It is there at once.
+                await_creation_for=0,
+                tags={"version": chosen, **(tags or {})},
+                description=_describe(client, candidate, model, text),
+            )
+        return _registration(created, chosen, candidate.state)
+
+    def find(self, candidate: Candidate) -> RegisteredVersion | None:
+        """Return the newest version that was made of this package; None if there is none."""
+        with self._client() as client:
+            found = client.search_model_versions(
+                f"name = '{candidate.name}' AND tags.`{_DIGEST_TAG}` = '{candidate.digest}'", max_results=1000
+            )
+        newest = max(found, key=lambda version: int(version.version), default=None)
+        if newest is None:
+            return None
+        state = newest.tags.get(_VERDICT_TAG, "none")
+        registration = _registration(newest, newest.tags.get("version", ""), state)
+        return RegisteredVersion(registration, newest.source or "", newest.description or "")
+
+    def attach(
+        self,
+        candidate: Candidate,
+        registered: RegisteredVersion,
+        *,
+        text: str = "",
+        tags: Mapping[str, str] | None = None,
+    ) -> Registration:
+        """Add the candidate's files to a version that is registered already, and let the gate read the verdict.
+
+        Raises GateFailed: the registry refuses.
+        """
+        with self._client() as client:
+            model = client.get_logged_model(registered.source.removeprefix("models:/"))
+            _add_files(client, model.model_id, candidate.files)
+            name, number = registered.registration.name, str(registered.registration.number)
+            client.set_model_version_tag(name, number, TAG, render_request("attest"))
+            for tag, value in (tags or {}).items():
+                client.set_model_version_tag(name, number, tag, value)
+            description = _describe(client, candidate, model, text or own_text(registered.description))
+            version = client.update_model_version(name, number, description)
+        return _registration(version, registered.registration.version, candidate.state)
+
+    @contextlib.contextmanager
+    def _client(self) -> Iterator[MlflowClient]:
+        from mlflow import MlflowClient
+        from mlflow.exceptions import MlflowException
+
+        with reaching(self.tracking_uri):
+            try:
+                yield MlflowClient(self.tracking_uri, self.registry_uri)
+            except MlflowException as error:
+                kind = _REFUSALS.get(error.error_code)
+                if kind is None:
+                    raise
+                raise kind(error.message) from None
+
+
+@dataclass(frozen=True)
+class RegisteredVersion:
+    """A version that is registered already, and the logged model that it was made of."""
+
+    registration: Registration
+    source: str
+    description: str
 
 
 @contextlib.contextmanager
@@ -115,16 +238,16 @@ def reaching(tracking_uri: str, *, again: str = "register") -> Iterator[None]:
         ) from error
 
 
-def _taken(client: object, name: str) -> dict[str, str]:
+def _taken(client: MlflowClient, name: str) -> dict[str, str]:
     """Return the semantic versions of a registered model, with their numbers; make the model if there is none."""
     from mlflow.exceptions import MlflowException
 
     try:
-        client.create_registered_model(name)  # type: ignore[attr-defined]
+        client.create_registered_model(name)
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-    versions = client.search_model_versions(f"name = '{name}'", max_results=10_000)  # type: ignore[attr-defined]
+    versions = client.search_model_versions(f"name = '{name}'", max_results=10_000)
     return {found.tags["version"]: found.version for found in versions if "version" in found.tags}
 
 
@@ -139,31 +262,46 @@ def _choose(version: str | None, taken: dict[str, str], name: str) -> str:
     return version
 
 
-def _tags(version: str, verdict: Verdict, evaluation: Evaluation) -> dict[str, str]:
-    return {
-        "version": version,
-        "medvision.verdict": verdict.state,
-        "medvision.policy": verdict.policy,
-        "medvision.package_digest": verdict.package_digest,
-        "medvision.split_fingerprint": verdict.split_fingerprint,
-        "medvision.test_fingerprint": verdict.test_fingerprint,
-        "medvision.policy_fingerprint": verdict.policy_fingerprint,
-        "test_accuracy": f"{evaluation.overall.accuracy.value:.4f}",
-        "test_balanced_accuracy": f"{evaluation.overall.balanced_accuracy.value:.4f}",
-    }
+def _create(client: MlflowClient, name: str, version: str, **options: Any) -> ModelVersion:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return client.create_model_version(name, **options)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_CONFLICT":
+            raise
+        # Somebody else was quicker.
+        raise VersionConflict(f"{name} {version} could not be registered: {error.message}") from None
 
 
-def _describe(version: str, evaluation: Evaluation) -> str:
-    accuracy = evaluation.overall.accuracy
-    lines = [
-        f"{evaluation.model} {version} passed medical validation on {evaluation.n:,} images of {evaluation.dataset}.",
-        "",
-        f"- accuracy {accuracy.value:.3f} (95 % CI {accuracy.low:.3f}-{accuracy.high:.3f})",
-    ]
-    lines += [
-        f"- {figure.name}: sensitivity {figure.sensitivity.value:.3f} "
-        f"({figure.sensitivity.low:.3f}-{figure.sensitivity.high:.3f}), specificity {figure.specificity.value:.3f} "
-        f"({figure.specificity.low:.3f}-{figure.specificity.high:.3f})"
-        for figure in evaluation.per_class
-    ]
-    return "\n".join(lines)
+def _add_files(client: MlflowClient, model_id: str, files: Mapping[str, Path]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        for place, path in files.items():
+            target = Path(folder, place)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target)
+        if files:
+            client.log_model_artifacts(model_id, folder)
+
+
+def _describe(client: MlflowClient, candidate: Candidate, model: LoggedModel, text: str) -> str:
+    # Relative, so that the links are right wherever the UI is. It has an address for a file of a run, and none for one
+    # of a logged model.
+    links = {}
+    if candidate.run_id is not None:
+        experiment_id = client.get_run(candidate.run_id).info.experiment_id
+        run = f"#/experiments/{experiment_id}/runs/{candidate.run_id}/artifacts"
+        links = {title: f"{run}/{path}" for title, path in candidate.pages.items()}
+    links["All files"] = f"#/experiments/{model.experiment_id}/models/{model.model_id}/artifacts"
+    return describe_version(text, candidate.verdict, candidate.evaluation, links)
+
+
+def _registration(created: ModelVersion, version: str, verdict: str) -> Registration:
+    return Registration(
+        name=created.name,
+        number=int(created.version),
+        version=version,
+        alias="v" + version.replace(".", "-"),
+        uri=f"models:/{created.name}/{created.version}",
+        verdict=verdict,
+    )

@@ -72,6 +72,14 @@ def load_trusted_keys(state: Path) -> dict[str, Ed25519PublicKey]:
     return {key_id(key): key for key in found}
 
 
+def load_public_keys(folder: Path) -> dict[str, Ed25519PublicKey]:
+    """Return the public keys of a folder, every ``*.pub``, by their id; ConfigInvalid as ``load_trusted_keys``."""
+    if not folder.is_dir():
+        raise ConfigInvalid(f"{folder} is no folder. Name one with the public keys that are trusted, *.pub.")
+    _check_folders(folder)
+    return {key_id(key): key for key in map(_parse_public, sorted(folder.glob("*.pub")))}
+
+
 def key_id(key: Ed25519PublicKey) -> str:
     """Return the SHA-256 of a public key: ``openssl pkey -pubin -in FILE -outform DER | sha256sum`` prints the same."""
     form = serialization.PublicFormat.SubjectPublicKeyInfo

@@ -78,6 +78,15 @@ def test_the_ui_shows_the_version(ui, page, tmp_path):
     page.screenshot(path=tmp_path / "version.png")
 
 
+def test_the_version_leads_to_its_report(ui, page, tmp_path):
+    """The link in the version's description opens the report itself, which says the verdict."""
+    page.goto(f"{ui}/#/models/{MODEL}/versions/1")
+    with page.expect_popup() as opened:
+        page.get_by_role("link", name="Evaluation report").click()
+    opened.value.frame_locator("iframe").get_by_text("Medical validation: passed").wait_for()
+    opened.value.screenshot(path=tmp_path / "report.png")
+
+
 def test_tensorboard_shows_the_curves(tensorboard, page, tmp_path):
     """TensorBoard lists the training and plots its accuracy."""
     page.goto(f"{tensorboard}/#timeseries")

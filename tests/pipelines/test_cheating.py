@@ -337,12 +337,12 @@ def test_a_plan_without_end(copy):
 
 
 def test_a_model_that_was_trained_elsewhere(copy):
-    """A model of which this project has no run is not registered, and the message says where it can be: 2."""
+    """A model of which this project has no run is known by its package, and is not registered a second time."""
     run_key = load_package(copy.package)[0].run_key
     shutil.rmtree(copy.folder / ".medvision" / "outbox" / run_key)
     outcome = copy.register()
-    assert outcome.code == 2
-    assert "it was trained elsewhere. Register it there, or train here" in outcome.err
+    assert outcome.code == 0, outcome.err
+    assert "1.0.0 already, version 1" in outcome.out
 
 
 def test_a_verdict_that_was_edited(copy):

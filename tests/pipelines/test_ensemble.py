@@ -55,8 +55,9 @@ def ensembles(pair):
 
 
 @pytest.fixture
-def registry(pair):
-    """Let MLflow itself look into the project's database, for the length of a test."""
+def registry(pair, monkeypatch):
+    """Let MLflow itself look into the project's database, in the project's folder, for the length of a test."""
+    monkeypatch.chdir(pair.folder)
     mlflow.set_tracking_uri(f"sqlite:///{pair.folder / 'mlflow.db'}")
     yield
     # Which also unsets the variable that every later command would take it from.

@@ -138,3 +138,19 @@ def test_a_server_outlives_bad_requests(server, predictions, paths):
     post(server, {"inputs": {"image": ["abc!"]}})
     status, _ = post(server, {"inputs": [encoded(paths[0])]})
     assert status == 200
+
+
+@pytest.mark.slow
+def test_a_server_that_does_not_trust_the_verdict(project, paths, tmp_path):
+    """Where the verdict's key is not trusted each request gets 403 and one sentence, and so does the server's log."""
+    tmp_path.chmod(0o700)
+    command = ("env", f"MEDVISION_TRUSTED_KEYS={tmp_path}", "mlflow", "models", "serve", "-m", f"models:/{MODEL}/1")
+    with project.serving(*command, "--env-manager", "local", path="/ping") as url:
+        status, text = post(f"{url}/invocations", {"inputs": [encoded(paths[0])]})
+    message = json.loads(text)["message"]
+    assert status == 403, text
+    assert f"{MODEL} refuses to answer" in message and "which is not trusted here" in message
+    assert "\n" not in message and encoded(paths[0]) not in text
+    assert not leaks(text)
+    (log,) = project.folder.glob("env-*.log")
+    assert f"!! {MODEL} refuses to answer" in log.read_text()

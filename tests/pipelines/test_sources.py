@@ -8,6 +8,8 @@ import torch
 from medvision_project import MODEL, ON_DATASET, PAIR, PAIR_SETTINGS
 
 from medvision.evaluation.predictions import load_predictions
+from medvision.models.package import package_digest
+from medvision.registry.packages import download_package
 
 BEST = "checkpoints/simple_cnn_outputs/best_model.pth"
 
@@ -19,8 +21,12 @@ def results(tmp_path):
 
 
 def evaluate(project, source, results):
-    """Evaluate a source; return the outcome."""
-    return project.call("evaluate", "--source", source, *ON_DATASET, "--set", f"paths.results={results}")
+    """Evaluate a source, with a ledger of the test set of its own; return the outcome."""
+    state = results.with_name(".medvision")
+    shutil.copytree(project.folder / ".medvision", state)
+    return project.call(
+        "evaluate", "--source", source, *ON_DATASET, "--set", f"paths.results={results} paths.state={state}"
+    )
 
 
 def scores(folder):
@@ -44,6 +50,15 @@ def test_a_source_is_evaluated_as_its_package(project, results, kind):
     outcome = evaluate(project, source, results)
     assert outcome.code == 0, outcome.err
     np.testing.assert_allclose(scores(results / name), scores(project.folder / "results" / "simple_cnn"), atol=1e-6)
+
+
+def test_a_version_is_looked_for_where_the_settings_say(project, tmp_path, monkeypatch):
+    """It is fetched from the store that was named, from whatever folder, and no other store is asked or made."""
+    monkeypatch.chdir(tmp_path)
+    found = download_package(f"sqlite:///{project.folder / 'mlflow.db'}", f"models:/{MODEL}/1", tmp_path / "fetched")
+    trained = project.folder / "checkpoints" / "simple_cnn_outputs" / "package"
+    assert package_digest(found) == package_digest(trained)
+    assert [path.name for path in tmp_path.iterdir()] == ["fetched"]
 
 
 def test_a_checkpoint_of_another_split_is_refused(project, results):

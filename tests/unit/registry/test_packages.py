@@ -17,6 +17,7 @@ def away(monkeypatch):
     registered = mlflow.entities.model_registry.RegisteredModel("m", aliases=[])
     registered._aliases = {"champion": "1"}
     monkeypatch.setattr(mlflow.MlflowClient, "get_registered_model", lambda *_: registered)
+    monkeypatch.setattr(mlflow.MlflowClient, "get_model_version_download_uri", lambda *_: "/gone")
     monkeypatch.setattr(mlflow.artifacts, "download_artifacts", refuse)
     return "sqlite://"
 

@@ -1,0 +1,43 @@
+"""Answers for many files: read by threads, a batch ahead of the one that is scored."""
+
+from __future__ import annotations
+
+import collections
+import itertools
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+from medvision.errors import DecodeRejected
+from medvision.serving.predictor import Forms, Prediction, Predictor
+
+
+def answer_files(
+    predictor: Predictor, paths: Sequence[Path], *, batch_size: int, workers: int
+) -> Iterator[Prediction | DecodeRejected]:
+    """Yield the answer for each file, in order; for a file that is no readable image, what is wrong with it.
+
+    At most two batches are in memory, however many files there are.
+    """
+    waiting, ahead = iter(paths), collections.deque[Future[Forms | DecodeRejected]]()
+    with ThreadPoolExecutor(workers) as pool:
+        while True:
+            missing = 2 * batch_size - len(ahead)
+            ahead.extend(pool.submit(_read, predictor, path) for path in itertools.islice(waiting, missing))
+            if not ahead:
+                return
+            yield from _answer(predictor, [ahead.popleft().result() for _ in range(min(batch_size, len(ahead)))])
+
+
+def _read(predictor: Predictor, path: Path) -> Forms | DecodeRejected:
+    try:
+        return predictor.read(path)
+    except DecodeRejected as error:
+        return error
+
+
+def _answer(predictor: Predictor, images: list[Forms | DecodeRejected]) -> Iterator[Prediction | DecodeRejected]:
+    readable = [image for image in images if not isinstance(image, DecodeRejected)]
+    answers = iter(predictor.answer(readable) if readable else [])
+    for image in images:
+        yield image if isinstance(image, DecodeRejected) else next(answers)
