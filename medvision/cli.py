@@ -20,17 +20,24 @@ import typer
 
 from medvision.errors import DiskFull, MedvisionError
 from medvision.files import is_disk_full
+from pipelines.approve import approve
+from pipelines.archive import archive
 from pipelines.audit import audit
 from pipelines.compare import compare
 from pipelines.console import leave_stdout_to_json
 from pipelines.demo import demo
 from pipelines.ensemble import ensemble
 from pipelines.evaluate import evaluate
+from pipelines.evidence import evidence
+from pipelines.history import history
 from pipelines.keys import keys
 from pipelines.normalize import normalize
 from pipelines.phantom import phantom
 from pipelines.pipeline import pipeline
+from pipelines.predict import predict
+from pipelines.promote import promote
 from pipelines.register import register
+from pipelines.rollback import rollback
 from pipelines.serve import serve
 from pipelines.sync import sync
 from pipelines.test import test
@@ -40,8 +47,8 @@ from pipelines.validate import validate
 from pipelines.verify import verify
 
 STEPS = (
-    normalize, audit, train, ensemble, test, evaluate, compare, validate, verify, register, serve, ui, pipeline, sync,
-    keys, phantom, demo,
+    normalize, audit, train, ensemble, test, evaluate, compare, validate, verify, register, approve, promote, rollback,
+    archive, history, evidence, serve, predict, ui, pipeline, sync, keys, phantom, demo,
 )  # fmt: skip
 
 app = typer.Typer(

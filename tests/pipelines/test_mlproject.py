@@ -11,8 +11,8 @@ from medvision_project import DATASET, ROOT
 from medvision.cli import app
 
 STEPS = (
-    "normalize", "audit", "train", "ensemble", "test", "evaluate", "compare", "validate", "verify", "register", "serve",
-    "ui", "pipeline",
+    "normalize", "audit", "train", "ensemble", "test", "evaluate", "compare", "validate", "verify", "register",
+    "approve", "promote", "rollback", "archive", "history", "evidence", "serve", "predict", "ui", "pipeline",
 )  # fmt: skip
 MLPROJECT = yaml.safe_load((ROOT / "MLproject").read_text())
 ENTRY_POINTS = MLPROJECT["entry_points"]
@@ -22,6 +22,12 @@ def options(step):
     """Return the options of a command: parameters by their long name."""
     command = typer.main.get_command(app).commands[step]
     return {name: parameter for parameter in command.params for name in parameter.opts if name.startswith("--")}
+
+
+def arguments_of(step):
+    """Return the names of a command's arguments, in their order."""
+    command = typer.main.get_command(app).commands[step]
+    return [parameter.name for parameter in command.params if parameter.param_type_name == "argument"]
 
 
 def test_every_step_is_an_entry_point():
@@ -36,11 +42,14 @@ def test_main_is_the_pipeline():
 
 @pytest.mark.parametrize("step", STEPS)
 def test_entry_point_runs_its_step(step):
-    """An entry point runs its own step, and passes each parameter to the option of the same name."""
-    program, *arguments = shlex.split(ENTRY_POINTS[step]["command"])
-    assert [program, *arguments[:2]] == ["python", "-m", f"pipelines.{step}"]
-    passed = dict(zip(arguments[2::2], arguments[3::2], strict=True))
-    names = ENTRY_POINTS[step]["parameters"]
+    """An entry point runs its own step, and passes each parameter to the argument or option of the same name."""
+    program, *words = shlex.split(ENTRY_POINTS[step]["command"])
+    assert [program, *words[:2]] == ["python", "-m", f"pipelines.{step}"]
+    arguments = arguments_of(step)
+    first = 2 + len(arguments)
+    assert words[2:first] == [f"{{{name}}}" for name in arguments]
+    passed = dict(zip(words[first::2], words[first + 1 :: 2], strict=True))
+    names = set(ENTRY_POINTS[step]["parameters"]) - set(arguments)
     assert passed == {f"--{name.replace('_', '-')}": f"{{{name}}}" for name in names}
     assert passed.keys() <= options(step).keys()
 
@@ -49,7 +58,8 @@ def test_entry_point_runs_its_step(step):
 def test_entry_point_has_the_options_of_the_step(step):
     """Whatever a command takes, except how it prints, its entry point takes as a parameter, flags as true or false."""
     own = set(options(step)) - {"--json", "--verbose", "--help"}
-    assert {f"--{name.replace('_', '-')}" for name in ENTRY_POINTS[step]["parameters"]} == own
+    taken = set(ENTRY_POINTS[step]["parameters"]) - set(arguments_of(step))
+    assert {f"--{name.replace('_', '-')}" for name in taken} == own
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -57,6 +67,8 @@ def test_defaults_are_those_of_the_step(step):
     """A parameter's default is the option's, or empty, or what config/config.yaml says."""
     config = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())
     for name, parameter in ENTRY_POINTS[step]["parameters"].items():
+        if name in arguments_of(step):
+            continue
         own = options(step)[f"--{name.replace('_', '-')}"].default
         default = parameter.get("default", "")
         configured = config["training"].get(name)

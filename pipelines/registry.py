@@ -1,0 +1,69 @@
+"""The registry of the project, and the version of a model that a command names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+    from medvision.config import Config
+    from medvision.registry.ledger import Entry
+
+OneVersion = Annotated[str, typer.Argument(metavar="NAME/VERSION", help="NAME/3, NAME/1.2.0 or NAME@challenger.")]
+ModelName = Annotated[str, typer.Argument(metavar="NAME", help="Registered model, for example brain-mri-resnet18.")]
+Reason = Annotated[str, typer.Option(help="Why; the ledger keeps it.")]
+
+
+@dataclass(frozen=True)
+class Named:
+    """A version of a registered model."""
+
+    name: str
+    number: int
+
+
+def open_registry(config: Config) -> MlflowClient:
+    """Return a client of the project's registry, with the gate before it."""
+    from medvision.tracking.mlflow_sink import make_database, prepare, registry_uri, tracking_uri
+
+    prepare()
+    uri = tracking_uri(config)
+    make_database(uri)
+
+    from mlflow import MlflowClient
+
+    return MlflowClient(uri, registry_uri(config))
+
+
+def find_version(client: MlflowClient, text: str) -> Named:
+    """Return the version that NAME/NUMBER, NAME/MAJOR.MINOR.PATCH or NAME@ALIAS is; ConfigInvalid if there is none."""
+    from medvision.errors import ConfigInvalid
+    from medvision.registry.promotion import translated
+    from medvision.registry.registrar import semantic_alias
+
+    plain = text.removeprefix("models:/")
+    name, mark, which = plain.partition("@" if "@" in plain else "/")
+    if not (name and which):
+        raise ConfigInvalid(f"Expected NAME/VERSION, for example brain-mri-resnet18/1; found {text!r}.")
+    with translated(client):
+        if mark == "/" and which.isdecimal():
+            found = client.get_model_version(name, which)
+        else:
+            found = client.get_model_version_by_alias(name, which if mark == "@" else semantic_alias(which))
+    return Named(name, int(found.version))
+
+
+def describe(entry: Entry) -> str:
+    """Return an entry of the ledger as one line for people."""
+    where = f" to {entry.alias}" if entry.alias and entry.action in ("promote", "rollback") else ""
+    instead = f", replacing version {entry.replaced}" if entry.replaced is not None else ""
+    evidence = f" [{entry.policy}, package {entry.package_digest[:12]}]" if entry.policy else ""
+    said = "".join(f": {text}" for text in (entry.meaning, entry.reason) if text)
+    return (
+        f"{entry.sequence:>4}  {entry.time[:19]}Z  {entry.who}  {entry.action} version {entry.version}"
+        f"{where}{instead}{evidence}{said}"
+    )
