@@ -28,9 +28,9 @@ class Named:
 
 def open_registry(config: Config) -> MlflowClient:
     """Return a client of the project's registry, with the gate before it."""
-    from medvision.tracking.mlflow_sink import make_database, prepare, registry_uri, tracking_uri
+    from medvision.tracking.mlflow_sink import configure_client, make_database, registry_uri, tracking_uri
 
-    prepare()
+    configure_client()
     uri = tracking_uri(config)
     make_database(uri)
 

@@ -71,18 +71,22 @@ def prepare() -> None:
 
     With a thread of MLflow at work, a first import of scipy or scikit-learn in the main thread has locked up (2 of 2).
     """
-    # 7 retries block one call to a dead server for 246 s; the couriers have their own patience.
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "1")
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    # MLflow reports its usage to its makers; nothing leaves a hospital unasked.
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    configure_client()
     import matplotlib  # noqa: F401
     import mlflow.pyfunc
     import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
     import scipy.stats  # noqa: F401
     import sklearn  # noqa: F401
+
+
+def configure_client() -> None:
+    """Make MLflow's client quick to give up, quiet, and silent towards its makers."""
+    # 7 retries block one call to a dead server for 246 s; the couriers have their own patience.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "1")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    # MLflow reports its usage to its makers; nothing leaves a hospital unasked.
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 
 def make_database(uri: str) -> None:
