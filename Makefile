@@ -21,7 +21,7 @@ demo: setup
 	$(BIN)/medvision demo
 
 test: setup
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow"
 
 test-all: setup
 	$(BIN)/python -m pytest

@@ -90,6 +90,7 @@ def test_a_champion_that_cannot_be_compared(project, elsewhere, tmp_path, monkey
     assert rule["remedy"]
 
 
+@pytest.mark.slow
 def test_a_registry_that_is_away(project, elsewhere):
     """Where the registry can't be asked for its champion the command ends with 75, and signs nothing."""
     away = "tracking.uri=http://127.0.0.1:9 tracking.drain_s=0 tracking.wandb=false tracking.tensorboard=false"

@@ -5,6 +5,9 @@ import signal
 import pytest
 from medvision_project import ON_DATASET, Project, finish, wait
 
+# Three trainings: more than half a minute.
+pytestmark = pytest.mark.slow
+
 N_EPOCHS = 25
 TRAINING = ("--model", "simple_cnn", "--epochs", str(N_EPOCHS), "--image-size", "16", *ON_DATASET)
 LONG = "training.patience=1000 tracking.wandb=false"

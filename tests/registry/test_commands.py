@@ -2,9 +2,11 @@
 
 import contextlib
 import io
+import os
 import signal
 from datetime import datetime, timedelta, timezone
 from types import SimpleNamespace
+from unittest import mock
 
 import pytest
 from registry_cases import NAME, SAID
@@ -18,7 +20,11 @@ def call(*arguments):
     out, err = io.StringIO(), io.StringIO()
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        # MLflow leaves the store that was last asked in a variable.
+        with (
+            contextlib.redirect_stdout(out), contextlib.redirect_stderr(err),
+            mock.patch.dict(os.environ, {"MLFLOW_TRACKING_URI": "", "MLFLOW_REGISTRY_URI": ""}),
+        ):  # fmt: skip
             main(list(arguments))
     except SystemExit as end:
         return SimpleNamespace(code=end.code, out=out.getvalue(), err=err.getvalue())
