@@ -57,6 +57,7 @@ def predict(
 def run_predict(config: Config, model: str, paths: Sequence[Path], out: Path | None = None) -> Answered:
     """Answer every file that can be read; DataInvalid, once all others are answered and written, if any can't be."""
     from medvision.errors import DataInvalid, DecodeRejected
+    from medvision.registry.gate import VERDICTS
     from medvision.registry.packages import look_up, models_uri, open_package
     from medvision.serving.trust import require_verdict
     from medvision.tracking.mlflow_sink import prepare, tracking_uri
@@ -66,9 +67,10 @@ def run_predict(config: Config, model: str, paths: Sequence[Path], out: Path | N
     prepare()
     uri = tracking_uri(config)
     found = look_up(uri, models_uri(model), again="predict")
-    with open_package(uri, found) as (package, verdicts):
+    with open_package(uri, found) as (package, beside):
+        # Nothing that lies beside the package is run here.
         predictor = _load(package, config)
-        require_verdict(found.name, predictor.digest, verdicts, state=config.paths.state)
+        require_verdict(found.name, predictor.digest, beside.path(VERDICTS), state=config.paths.state)
     answers = list(_answer(predictor, files, config))
     rows = [_row(path, answer, predictor, found) for path, answer in zip(files, answers, strict=True)]
     _write(rows, predictor, out)

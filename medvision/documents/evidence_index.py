@@ -44,11 +44,11 @@ _FILES = {
     "ledger/": "the ledger of the registered model, whole: acts, accounts, reasons, hashes, signatures",
     "model_card.": "the model card, with what people have stated since it was registered",
     "package/": "what the model is, beside its weights: their SHA-256 stands in it",
-    "reports/evaluation_details.json": "calibration, thresholds, abstention, subgroups and more, on test",
-    "reports/evaluation_metrics.json": "all figures with intervals, on test",
-    "reports/evaluation_report.html": "the evaluation report for people",
+    "reports/evaluation_details.json": "calibration, thresholds, abstention, subgroups and more, on test; not signed",
+    "reports/evaluation_metrics.json": "all figures with intervals, on test; the signed verdict has its fingerprint",
+    "reports/evaluation_report.html": "the evaluation report for people; not signed",
     "reports/medical_validation.json": "the verdict with every rule and reason",
-    "reports/model_card_as_registered.html": "the model card as it was when the version was registered",
+    "reports/model_card_as_registered.html": "the model card as it was when the version was registered; not signed",
     "training/config": "settings of a training run, without folders and servers",
     "training/history": "loss and figures of each epoch of a training run",
     "training/source.json": "commit of the code, and the runs that trained",
@@ -122,7 +122,12 @@ def _how_to_read() -> tuple[Block, ...]:
         )
     )
     check = "Every file is listed with its SHA-256 below; to check all of them: sha256sum --check SHA256SUMS"
-    return (states, Text(check))
+    signed = (
+        "Signed are the verdicts and the ledger. A verdict has the fingerprint of the figures in "
+        "reports/evaluation_metrics.json, and of the package. The HTML reports and the details of the evaluation are "
+        "covered by no signature: where they differ from the figures, the figures count."
+    )
+    return (states, Text(signed), Text(check))
 
 
 def _missing(checklists: Sequence[Checklist]) -> tuple[Block, ...]:

@@ -27,6 +27,7 @@ from medvision.registry.packages import FoundModel
 from medvision.registry.promotion import read_ledger_texts, translated
 from medvision.registry.verification import check_registry
 from medvision.validation.attestation import open_envelope, render_json
+from medvision.validation.gate import evaluation_fingerprint
 from medvision.validation.keys import load_trusted_keys
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ def gather_material(config: Config, found: FoundModel, client: MlflowClient, tra
         info = _take_package(files, gathered, version.tags.get("medvision.package_digest"), found.uri)
         records = _take_reports(files, gathered, info)
         verdict = _take_verdicts(files, gathered, record_fingerprint(info))
+    records = _without_unproven(records, verdict, gathered)
     runs = find_training_runs(client, info)
     take_runs(client, runs, gathered)
     registered_at = datetime.fromtimestamp(version.creation_timestamp / 1000, timezone.utc)
@@ -128,6 +130,22 @@ def _take_reports(files: ModelFiles, gathered: Gathered, info: PackageInfo) -> _
     return found
 
 
+def _without_unproven(records: _Reports, verdict: Verdict | None, gathered: Gathered) -> _Reports:
+    """Leave out figures that are not those of the verdict: nothing else protects their files."""
+    if verdict is None:
+        return records
+    evaluation, details = records.evaluation, records.details
+    if evaluation is not None and evaluation_fingerprint(evaluation) != verdict.evaluation_fingerprint:
+        gathered.problems.append(f"{_METRICS} was left out: it is not the evaluation that the verdict was given on.")
+        del gathered.files[f"reports/{_METRICS}"]
+        evaluation = None
+    if details is not None and (evaluation is None or details.predictions_sha256 != verdict.predictions_sha256):
+        gathered.problems.append(f"{_DETAILS} was left out: it is not of the evaluation that the verdict was given on.")
+        del gathered.files[f"reports/{_DETAILS}"]
+        details = None
+    return _Reports(evaluation, details, records.registered)
+
+
 def _take_record(kind: Any, files: ModelFiles, name: str, gathered: Gathered, *, keep: bool) -> Any:
     path = files.path(f"reports/{name}")
     if path is None:
@@ -157,6 +175,9 @@ def _take_verdicts(files: ModelFiles, gathered: Gathered, digest: str) -> Verdic
         if verdict.package_digest != digest:
             gathered.problems.append(f"{name} is about package {verdict.package_digest[:12]}, not {digest[:12]}.")
             continue
+        if name != f"{verdict.policy}{ENVELOPE}":
+            gathered.problems.append(f"{name} was left out: it is a verdict under policy {verdict.policy}.")
+            continue
         gathered.files[f"verdicts/{name}"] = text.encode()
         gathered.signers.add(json.loads(text)["signatures"][0]["keyid"])
         held.append(verdict)
@@ -179,8 +200,9 @@ def _take_card(card: CardRecords, gathered: Gathered) -> None:
 def _take_ledger(client: MlflowClient, name: str, gathered: Gathered) -> None:
     try:
         texts = read_ledger_texts(client, name)
-    except ConfigInvalid as error:
-        gathered.problems.append(str(error))
+    except ConfigInvalid:
+        # Not in its own words, which name the server.
+        gathered.problems.append("There is no ledger: the registry has no gate, and nothing proves its promotions.")
         return
     gathered.problems += check_registry(client, name, gathered.trusted)
     entries = [parse(texts[number]) for number in sorted(texts)]

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medvision.config import Config
 from medvision.models.licences import StartingWeights, describe_starting_weights
 from medvision.records import PackageInfo
+from medvision.registry.promotion import translated
 from medvision.tracking.journal import Journal, outbox
 from medvision.tracking.mlflow_sink import RUN_KEY_TAG
 
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 # What decides the weights. The rest is about machines, accounts and servers.
 _SECTIONS = ("dataset", "transform", "training", "evaluation", "performance")
 _PRIVATE = ("dataset.path",)
+# A name in timm's catalogue, and no path.
+_HUB_MODEL = re.compile(r"timm/[A-Za-z0-9_.]+")
 
 
 @dataclass(frozen=True)
@@ -46,8 +50,10 @@ def find_training_runs(client: MlflowClient, info: PackageInfo) -> list[Training
 
 def search_runs(client: MlflowClient, wanted: str) -> Iterator[Run]:
     """Yield the newest run of all experiments that a filter finds, if there is one."""
-    experiments = [found.experiment_id for found in client.search_experiments()]
-    yield from client.search_runs(experiments, wanted, order_by=["attributes.start_time DESC"], max_results=1)
+    with translated(client):
+        experiments = [found.experiment_id for found in client.search_experiments()]
+        found = client.search_runs(experiments, wanted, order_by=["attributes.start_time DESC"], max_results=1)
+    yield from found
 
 
 def describe_weights(config: Config, info: PackageInfo, runs: list[TrainingRun]) -> tuple[StartingWeights, ...]:
@@ -79,9 +85,8 @@ def _training_run(key: str, run: Run) -> TrainingRun:
 
 
 def _without_place(value: str) -> str:
-    """Return a setting, of an absolute path only the last part: the rest names machines and accounts."""
-    path = next((kind(value) for kind in (PurePosixPath, PureWindowsPath) if kind(value).is_absolute()), None)
-    return path.name if path else value
+    """Return a setting, of whatever may be a path only the last part: the rest names machines, accounts, patients."""
+    return value if _HUB_MODEL.fullmatch(value) else re.split(r"[/\\]", value.rstrip("/\\"))[-1]
 
 
 def _journal_setting(state: Path, run_key: str) -> str | None:

@@ -166,6 +166,25 @@ def test_what_does_not_hold_is_named_and_left_out(project, meddled, tmp_path):
         assert "verdicts/lenient.dsse.json" in zipped.namelist()
 
 
+def test_figures_that_were_edited_are_left_out(project, tmp_path):
+    """Figures other than those that were judged are named, and stand neither in the archive nor in its card."""
+    (path,) = project.folder.glob("mlruns/*/models/m-*/artifacts/reports/evaluation_metrics.json")
+    own = path.read_text()
+    edited = json.loads(own)
+    edited["overall"]["accuracy"]["value"] = 0.98765
+    path.write_text(json.dumps(edited))
+    try:
+        outcome = project.call("evidence", f"{MODEL}/1", "--out", str(tmp_path / "e.zip"))
+    finally:
+        path.write_text(own)
+    assert outcome.code == 0
+    assert "!! evaluation_metrics.json was left out" in outcome.out
+    with zipfile.ZipFile(tmp_path / "e.zip") as zipped:
+        names = set(zipped.namelist())
+        assert not names & {"reports/evaluation_metrics.json", "reports/evaluation_details.json"}
+        assert not any(b"0.98765" in zipped.read(name) or b"0.988" in zipped.read(name) for name in names)
+
+
 def test_a_version_without_a_verdict_is_called_not_validated(project, tmp_path):
     """Evidence of what has no signed verdict is made all the same, and says so before all else."""
     (envelope,) = project.folder.glob("mlruns/*/models/m-*/artifacts/verdicts/lenient.dsse.json")

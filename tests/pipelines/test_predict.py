@@ -143,8 +143,8 @@ def test_json_is_a_summary(project, paths):
     [
         ((f"{MODEL}/77", DATASET), "There is no model models:/"),
         ((f"{MODEL}@nobody", DATASET), "There is no model models:/"),
-        ((f"{MODEL}/1.0.x", DATASET), "There is no model models:/"),
-        (("nothing", DATASET), "There is no model models:/nothing"),
+        ((f"{MODEL}/1.0.x", DATASET), "Expected NAME/3, NAME/1.2.0 or NAME@champion; found"),
+        (("nothing", DATASET), "Expected NAME/3, NAME/1.2.0 or NAME@champion; found 'nothing'"),
         ((f"{MODEL}/1", "missing.png"), "There is no file or folder missing.png"),
         ((f"{MODEL}/1", "config"), "There is no image in config"),
         ((f"{MODEL}/1", DATASET, "--out", "answers.xlsx"), "ends in .csv, .json, .parquet"),
