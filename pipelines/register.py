@@ -218,14 +218,17 @@ def _attach(
     text: str,
     tags: dict[str, str],
 ) -> Registration:
-    """Attach a new verdict to the version that its package is, in place of a second version of the same."""
+    """Attach a new verdict to the version that its package is, in place of a second version of the same.
+
+    One that is not passed too: it is news of the version, which answers nobody from then on.
+    """
     from medvision.registry.logged_model import has_file
     from medvision.registry.registration import envelope_place
 
     found = registered.registration
     say(f"This package is {found.name} {found.version} already, version {found.number}. For a second one: --version")
-    if candidate.verdict is None or not candidate.verdict.passed:
-        say("Without a passed verdict nothing is changed in it.")
+    if candidate.verdict is None:
+        say("Without a verdict nothing is changed in it.")
         return found
     place = envelope_place(candidate.verdict)
     if has_file(config, registered.source, place, candidate.files[place]) and not (text or tags):

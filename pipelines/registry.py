@@ -41,20 +41,28 @@ def open_registry(config: Config) -> MlflowClient:
 
 def find_version(client: MlflowClient, text: str) -> Named:
     """Return the version that NAME/NUMBER, NAME/MAJOR.MINOR.PATCH or NAME@ALIAS is; ConfigInvalid if there is none."""
-    from medvision.errors import ConfigInvalid
-    from medvision.registry.promotion import translated
-    from medvision.registry.registrar import semantic_alias
+    from mlflow.exceptions import MlflowException
 
-    plain = text.removeprefix("models:/")
-    name, mark, which = plain.partition("@" if "@" in plain else "/")
-    if not (name and which):
-        raise ConfigInvalid(f"Expected NAME/VERSION, for example brain-mri-resnet18/1; found {text!r}.")
+    from medvision.errors import ConfigInvalid
+    from medvision.registry.names import parse_version_name
+    from medvision.registry.promotion import translated
+
+    named = parse_version_name(text)
     with translated(client):
-        if mark == "/" and which.isdecimal():
-            found = client.get_model_version(name, which)
-        else:
-            found = client.get_model_version_by_alias(name, which if mark == "@" else semantic_alias(which))
-    return Named(name, int(found.version))
+        try:
+            if named.number is not None:
+                found = client.get_model_version(named.name, str(named.number))
+            else:
+                found = client.get_model_version_by_alias(named.name, named.alias)
+        except MlflowException as error:
+            # MLflow's stores have two codes for an alias that nobody has.
+            if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                raise
+            raise ConfigInvalid(
+                f"There is no version {text} in the registry. Run, for those that there are: "
+                f"medvision history {named.name}"
+            ) from None
+    return Named(named.name, int(found.version))
 
 
 def describe(entry: Entry) -> str:
@@ -63,7 +71,9 @@ def describe(entry: Entry) -> str:
     instead = f", replacing version {entry.replaced}" if entry.replaced is not None else ""
     evidence = f" [{entry.policy}, package {entry.package_digest[:12]}]" if entry.policy else ""
     said = "".join(f": {text}" for text in (entry.meaning, entry.reason) if text)
-    return (
+    line = (
         f"{entry.sequence:>4}  {entry.time[:19]}Z  {entry.who}  {entry.action} version {entry.version}"
         f"{where}{instead}{evidence}{said}"
     )
+    # What an older gate has let in must not look like another line.
+    return "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in line)

@@ -11,6 +11,7 @@ import typer
 
 from pipelines.console import say
 from pipelines.options import ConfigFile, Set, configure
+from pipelines.registry import open_registry
 
 if TYPE_CHECKING:
     from medvision.config import Config
@@ -39,16 +40,22 @@ def serve(
 
 
 def check_servable(config: Config, uri: str) -> None:
-    """Raise what the model would refuse to answer for, before MLflow starts a server: GateFailed, CheckpointCorrupt."""
+    """Raise what the model would refuse to answer for, before MLflow starts a server: GateFailed, CheckpointCorrupt.
+
+    MLflow runs the code that lies beside the package before any check of ours: it is checked here.
+    """
     from medvision.models.package_files import verify_digest
-    from medvision.registry.packages import look_up, open_package
-    from medvision.serving.trust import require_verdict
+    from medvision.registry.gate import VERDICTS
+    from medvision.registry.packages import look_up, open_package, promoted_code
+    from medvision.serving.trust import require_loader, require_verdict, trusted_keys
     from medvision.tracking.mlflow_sink import prepare, tracking_uri
 
     prepare()
+    client, state = open_registry(config), config.paths.state
     found = look_up(tracking_uri(config), uri, again="serve")
-    with open_package(tracking_uri(config), found) as (package, verdicts):
-        require_verdict(found.name, verify_digest(package), verdicts, state=config.paths.state)
+    with open_package(tracking_uri(config), found) as (package, files):
+        require_verdict(found.name, verify_digest(package), files.path(VERDICTS), state=state)
+        require_loader(found.name, files, promoted_code(client, found, trusted_keys(state)))
 
 
 def serve_command(uri: str, *, port: int, host: str) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import re
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from medvision.errors import CheckpointCorrupt, SourceUnusable, TrackingUnavaila
 from medvision.models.package_files import verify_digest
 from medvision.records import PackageInfo
 from medvision.registry.gate import PACKAGE
-from medvision.registry.loader import CODE, check_loader, own_code
+from medvision.registry.loader import CODE, check_loader, requirements
 from medvision.registry.model_files import open_files
 from medvision.registry.registration import reaching
 from medvision.tracking.journal import Journal, outbox
@@ -19,10 +18,6 @@ from medvision.tracking.mlflow_sink import RUN_KEY_TAG, tracking_uri
 from medvision.tracking.recorder import Recorder
 
 _RUN_KEY = re.compile(r"[0-9a-f]{32}")
-# Serving needs these beside medvision itself, which is installed where it serves.
-_REQUIREMENTS = (
-    "cryptography", "mlflow", "numpy", "pandas", "pillow", "pydantic", "safetensors", "timm", "torch",
-)  # fmt: skip
 
 
 def record_model(recorder: Recorder, package: Path, info: PackageInfo, digest: str) -> None:
@@ -31,7 +26,7 @@ def record_model(recorder: Recorder, package: Path, info: PackageInfo, digest: s
         info.name,
         package_dir=package,
         code_path=CODE,
-        pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in _REQUIREMENTS],
+        pip_requirements=requirements(),
         metadata={"medvision_package_digest": digest, "medvision_run_key": info.run_key},
     )
 
@@ -57,7 +52,7 @@ def holds(config: Config, source: str, digest: str) -> bool:
     try:
         with open_files(source, tracking_uri(config)) as files:
             folder = files.path(PACKAGE)
-            return folder is not None and verify_digest(folder) == digest and check_loader(files, {own_code()}) is None
+            return folder is not None and verify_digest(folder) == digest and check_loader(files) is None
     except (SourceUnusable, CheckpointCorrupt):
         return False
 

@@ -46,14 +46,21 @@ def find_model(id_: str, tracking_uri: str | None) -> LoggedModel:
 
 
 def find_trainer(run_id: str | None, tracking_uri: str | None) -> str | None:
-    """Return the user who started a run, as MLflow has noted it; None if that is not known."""
+    """Return the user who started a run, as MLflow has noted it; None if that is not known.
+
+    Raises TrackingUnavailable if MLflow does not answer: who has trained a model must not be passed over.
+    """
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
-    try:
-        run = MlflowClient(os.environ.get(_SERVER_STORE) or tracking_uri).get_run(run_id or "")
-    except MlflowException:
+    if not run_id:
         return None
+    try:
+        run = MlflowClient(os.environ.get(_SERVER_STORE) or tracking_uri).get_run(run_id)
+    except MlflowException as error:
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            return None
+        raise TrackingUnavailable(f"The run {run_id} can't be looked up: {error.message}") from None
     return run.data.tags.get("mlflow.user")
 
 
@@ -98,15 +105,29 @@ class ModelFiles:
 
 
 @contextlib.contextmanager
-def open_files(source: str, tracking_uri: str | None) -> Iterator[ModelFiles]:
-    """Yield the files of the logged model that a version was made of; SourceUnusable if it was made of none."""
+def open_files(source: str, tracking_uri: str | None, kept_at: str = "") -> Iterator[ModelFiles]:
+    """Yield the files of the logged model that a version was made of; SourceUnusable if it was made of none.
+
+    ``kept_at``: where the files are, if the logged model was deleted, which leaves them in their place.
+    """
     id_ = model_id(source)
     if id_ is None:
         raise SourceUnusable(f"The version was made of {source!r}, which is no logged model of MLflow's.")
-    model = find_model(id_, tracking_uri)
+    run_id, location = _find_place(id_, tracking_uri, kept_at)
     with tempfile.TemporaryDirectory(prefix="medvision-gate-") as scratch:
-        repository, prefix = _repository(model.artifact_location, tracking_uri)
-        yield ModelFiles(id_, model.source_run_id, model.artifact_location, repository, prefix, Path(scratch))
+        repository, prefix = _repository(location, tracking_uri)
+        yield ModelFiles(id_, run_id, location, repository, prefix, Path(scratch))
+
+
+def _find_place(id_: str, tracking_uri: str | None, kept_at: str) -> tuple[str | None, str]:
+    """Return the run of a logged model and where its files are."""
+    try:
+        model = find_model(id_, tracking_uri)
+    except SourceUnusable:
+        if not kept_at:
+            raise
+        return None, kept_at
+    return model.source_run_id, model.artifact_location
 
 
 def _repository(location: str, tracking_uri: str | None) -> tuple[ArtifactRepository, str]:

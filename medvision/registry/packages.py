@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from medvision.errors import ConfigInvalid
-from medvision.registry.gate import PACKAGE, VERDICTS
-from medvision.registry.model_files import model_id, open_files
-from medvision.registry.registration import SEMANTIC, reaching
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from medvision.errors import ConfigInvalid, LedgerBroken
+from medvision.registry.gate import PACKAGE
+from medvision.registry.ledger import CHAMPION, check_chain, last_promotion
+from medvision.registry.model_files import ModelFiles, model_id, open_files
+from medvision.registry.names import parse_version_name
+from medvision.registry.promotion import read_ledger
+from medvision.registry.registration import reaching
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-CHAMPION = "champion"
 _RUN_ID = re.compile(r"[0-9a-f]{32}")
 
 
@@ -38,10 +42,14 @@ class FoundModel:
 
 def models_uri(model: str) -> str:
     """Return the URI of NAME/NUMBER, NAME/MAJOR.MINOR.PATCH or NAME@ALIAS; one that is given stays."""
-    name, _, version = model.removeprefix("models:/").partition("/")
-    if SEMANTIC.fullmatch(version):
-        return f"models:/{name}@v{version.replace('.', '-')}"
-    return model if model.startswith("models:/") else f"models:/{model}"
+    try:
+        found = parse_version_name(model)
+    except ConfigInvalid:
+        # Of its own URIs, such as those of logged models, MLflow knows more.
+        if model.startswith("models:/"):
+            return model
+        raise
+    return f"models:/{found.name}/{found.number}" if found.number is not None else f"models:/{found.name}@{found.alias}"
 
 
 def look_up(tracking_uri: str, uri: str, *, again: str) -> FoundModel:
@@ -72,8 +80,8 @@ def look_up(tracking_uri: str, uri: str, *, again: str) -> FoundModel:
 
 
 @contextlib.contextmanager
-def open_package(tracking_uri: str, model: FoundModel) -> Iterator[tuple[Path, Path | None]]:
-    """Yield where the package of a model can be read, and the folder of verdicts beside it, None if it has none.
+def open_package(tracking_uri: str, model: FoundModel) -> Iterator[tuple[Path, ModelFiles]]:
+    """Yield where the package of a model can be read, and all files of the model.
 
     Raises ConfigInvalid: it holds no package. SourceUnusable: it is no logged model of MLflow's.
     """
@@ -81,7 +89,21 @@ def open_package(tracking_uri: str, model: FoundModel) -> Iterator[tuple[Path, P
         package = files.path(PACKAGE)
         if package is None:
             raise ConfigInvalid(f"{model.uri} holds no model package of medvision's. Register one: medvision register")
-        yield package, files.path(VERDICTS)
+        yield package, files
+
+
+def promoted_code(client: MlflowClient, model: FoundModel, trusted: Mapping[str, Ed25519PublicKey]) -> set[str]:
+    """Return the hash of the code that loaded a version when it was promoted, as its ledger proves; none if none does.
+
+    A later medvision may have another loader; the one that was promoted is as good as it was.
+    """
+    try:
+        entries = read_ledger(client, model.name) if model.number else []
+        check_chain(entries, trusted)
+    except (ConfigInvalid, LedgerBroken):
+        return set()
+    promotion = last_promotion(entries, int(model.number)) if entries else None
+    return {promotion.code_sha256} if promotion else set()
 
 
 def download_champion(tracking_uri: str, name: str, folder: Path) -> Path | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -11,11 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medvision.errors import ConfigInvalid, GateFailed, TrackingUnavailable, VersionConflict
+from medvision.errors import ConfigInvalid, GateFailed, PromotionConflict, TrackingUnavailable, VersionConflict
 from medvision.records import Evaluation, Verdict
 from medvision.registry.description import describe_version, own_text
 from medvision.registry.gate import ENVELOPE, VERDICTS
-from medvision.registry.requests import TAG, render_request
+from medvision.registry.names import SEMANTIC, version_alias
+from medvision.registry.requests import LEDGER_TAG, TAG, is_reserved, render_request
 from medvision.tracking.mlflow_sink import without_credentials
 from medvision.validation.gate import evaluation_fingerprint
 from medvision.validation.policy import Policy
@@ -25,13 +25,10 @@ if TYPE_CHECKING:
     from mlflow.entities import LoggedModel
     from mlflow.entities.model_registry import ModelVersion
 
-# What the registry refuses, by MLflow's name for it.
-_REFUSALS = {"PERMISSION_DENIED": GateFailed, "INVALID_PARAMETER_VALUE": ConfigInvalid}
+# What the registry refuses, by MLflow's name for it; whatever else it refuses was asked for wrongly.
+_REFUSALS = {"PERMISSION_DENIED": GateFailed, "RESOURCE_CONFLICT": PromotionConflict}
 # The gate sets them, and nobody else can.
 _DIGEST_TAG, _VERDICT_TAG = "medvision.package_digest", "medvision.verdict"
-
-# https://semver.org, without pre-release and build: a registered model is a release.
-SEMANTIC = re.compile(r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)")
 
 
 @dataclass(frozen=True)
@@ -109,7 +106,7 @@ def envelope_place(verdict: Verdict) -> str:
 def check_tags(tags: Mapping[str, str]) -> None:
     """Raise ConfigInvalid for a tag that the gate itself sets."""
     for name in tags:
-        if name == "version" or name.startswith("medvision."):
+        if is_reserved(name):
             raise ConfigInvalid(f"--tags {name}: it is set by the registry itself. Use another name.")
 
 
@@ -144,6 +141,7 @@ class Registry:
         """
         check_semantic(version)
         with self._client() as client:
+            _require_gate(client, self.registry_uri)
             chosen = _choose(version, _taken(client, candidate.name), candidate.name)
             model = client.get_logged_model(model_id)
             _add_files(client, model_id, candidate.files)
@@ -187,6 +185,7 @@ class Registry:
         Raises GateFailed: the registry refuses.
         """
         with self._client() as client:
+            _require_gate(client, self.registry_uri)
             model = client.get_logged_model(registered.source.removeprefix("models:/"))
             _add_files(client, model.model_id, candidate.files)
             name, number = registered.registration.name, str(registered.registration.number)
@@ -200,16 +199,9 @@ class Registry:
     @contextlib.contextmanager
     def _client(self) -> Iterator[MlflowClient]:
         from mlflow import MlflowClient
-        from mlflow.exceptions import MlflowException
 
         with reaching(self.tracking_uri):
-            try:
-                yield MlflowClient(self.tracking_uri, self.registry_uri)
-            except MlflowException as error:
-                kind = _REFUSALS.get(error.error_code)
-                if kind is None:
-                    raise
-                raise kind(error.message) from None
+            yield MlflowClient(self.tracking_uri, self.registry_uri)
 
 
 @dataclass(frozen=True)
@@ -230,12 +222,32 @@ def reaching(tracking_uri: str, *, again: str = "register") -> Iterator[None]:
         yield
     except (MlflowException, OSError) as error:
         status = error.get_http_status_code() if isinstance(error, MlflowException) else 503
-        if 400 <= status < 500:
-            raise
+        if isinstance(error, MlflowException) and 400 <= status < 500:
+            raise _REFUSALS.get(error.error_code, ConfigInvalid)(error.message) from None
         raise TrackingUnavailable(
             f"The registry at {without_credentials(tracking_uri)} does not answer. "
             f"Once it is back, run: medvision {again}."
         ) from error
+
+
+def _require_gate(client: MlflowClient, place: str) -> None:
+    """Raise ConfigInvalid for a registry without the gate, which would keep any version, and a request as a mere tag.
+
+    Asked for the ledger of a model that is not there, a gate says so; a plain registry finds nothing.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        found = client.search_registered_models(f"name = 'no such model' AND tag.`{LEDGER_TAG}` = 'all'")
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return
+    if not found:
+        raise ConfigInvalid(
+            f"The registry at {without_credentials(place)} has no gate: nothing is registered there. Start the server "
+            "with: medvision ui"
+        )
 
 
 def _taken(client: MlflowClient, name: str) -> dict[str, str]:
@@ -253,7 +265,9 @@ def _taken(client: MlflowClient, name: str) -> dict[str, str]:
 
 def _choose(version: str | None, taken: dict[str, str], name: str) -> str:
     if version is None:
-        newest = max((tuple(int(part) for part in v.split(".")) for v in taken), default=None)
+        # Whoever writes past the gate may call a version as he likes.
+        released = [v for v in taken if SEMANTIC.fullmatch(v)]
+        newest = max((tuple(int(part) for part in v.split(".")) for v in released), default=None)
         return f"{newest[0]}.{newest[1] + 1}.0" if newest else "1.0.0"
     if version in taken:
         raise VersionConflict(
@@ -301,7 +315,7 @@ def _registration(created: ModelVersion, version: str, verdict: str) -> Registra
         name=created.name,
         number=int(created.version),
         version=version,
-        alias="v" + version.replace(".", "-"),
+        alias=version_alias(version),
         uri=f"models:/{created.name}/{created.version}",
         verdict=verdict,
     )

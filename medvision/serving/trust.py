@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from medvision.config import load_config
-from medvision.errors import VerdictUntrusted
+from medvision.errors import GateFailed, VerdictUntrusted
 from medvision.records import Verdict
 from medvision.registry.gate import ENVELOPE
+from medvision.registry.loader import check_loader
+from medvision.registry.model_files import ModelFiles
 from medvision.validation.attestation import open_envelope
 from medvision.validation.keys import load_public_keys, load_trusted_keys
 
@@ -56,23 +58,48 @@ def allows_unvalidated() -> bool:
 def find_verdict(
     model: str, digest: str, envelopes: Mapping[str, str], trusted: Mapping[str, Ed25519PublicKey]
 ) -> Verdict:
-    """Return the passed verdict on a package among envelopes by name; VerdictUntrusted says why there is none."""
-    found = []
+    """Return the newest verdict on a package among envelopes by the name of their policy.
+
+    Raises VerdictUntrusted: there is none, or it is not passed, whatever an older one says.
+    """
+    found, held = [], []
     for name, text in envelopes.items():
         try:
             verdict = open_envelope(text, dict(trusted))
         except VerdictUntrusted as error:
             found.append(f"{name}: {error}")
             continue
-        if verdict.passed and verdict.package_digest == digest:
-            return verdict
-        of = "" if verdict.package_digest == digest else f", on package {verdict.package_digest[:12]}"
-        found.append(f"{name}: {verdict.state.replace('_', ' ')} under policy {verdict.policy}{of}")
+        said = f"{name}: {verdict.state.replace('_', ' ')} under policy {verdict.policy}, of {verdict.made_at}"
+        if verdict.package_digest != digest:
+            found.append(f"{said}, on package {verdict.package_digest[:12]}")
+        elif verdict.policy != name:
+            # Copied, so that a newer one under its own name would not replace it.
+            found.append(f"{said}, in a file of another name")
+        else:
+            held.append((verdict.made_at, not verdict.passed, said, verdict))
+    if held:
+        *_, said, newest = max(held, key=lambda each: each[:2])
+        if newest.passed:
+            return newest
+        found = [f"{said}, the newest one"]
     raise VerdictUntrusted(
         f"{model} refuses to answer: expected a passed verdict on package {digest[:12]}, signed by a key that is "
         f"trusted here; found {'; '.join(found).rstrip('.') or 'no verdict beside it'}. Run: medvision validate, then "
         f"medvision register. For development only: {UNVALIDATED_VARIABLE}=allow"
     )
+
+
+def require_loader(model: str, files: ModelFiles, known: Container[str] = ()) -> None:
+    """Raise GateFailed if MLflow would run other code than medvision's to load a model.
+
+    ``known``: hashes of code that counts beside that of medvision as it is here.
+    """
+    problem = check_loader(files, known)
+    if problem:
+        raise GateFailed(
+            f"{model} is not loaded: expected the loader of medvision, and no other code; found {problem}. "
+            "Run: medvision register, from the package as it was made"
+        )
 
 
 def read_envelopes(folder: Path | None) -> dict[str, str]:

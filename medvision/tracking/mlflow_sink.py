@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
 from medvision.config import Config
-from medvision.errors import TrackingUnavailable
+from medvision.errors import ConfigInvalid, TrackingUnavailable
 from medvision.files import locked, project_root
 from medvision.tracking.journal import Event, Journal
 
@@ -52,10 +52,18 @@ def tracking_uri(config: Config) -> str:
 def registry_uri(config: Config) -> str:
     """Return where versions are registered: where runs are recorded, and never past the gate.
 
-    A server has the gate itself; a database gets it by the scheme under which MLflow finds the gated store.
+    A server has the gate itself; a database gets it by the scheme under which MLflow finds the gated store. There is
+    no gate for others: ConfigInvalid.
     """
     uri = tracking_uri(config)
-    return f"medvision+{uri}" if uri.startswith(("sqlite:", "postgresql:", "postgresql+")) else uri
+    if uri.startswith(("sqlite:", "postgresql:", "postgresql+")):
+        return f"medvision+{uri}"
+    if uri.startswith(("http:", "https:")):
+        return uri
+    raise ConfigInvalid(
+        f"tracking.uri: there is no gate before a registry at {without_credentials(uri)}. Expected sqlite:///FILE, "
+        "postgresql://..., or a server, http(s)://..., which medvision ui starts."
+    )
 
 
 def without_credentials(uri: str) -> str:

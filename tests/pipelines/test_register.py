@@ -183,6 +183,7 @@ def test_a_new_verdict_is_attached(desk, registered):
         ("a=1,=2", "found '=2'"),
         ("medvision.verdict=passed", "medvision.verdict: it is set by the registry itself"),
         ("version=2.0.0", "version: it is set by the registry itself"),
+        ("Test_Accuracy=0.99", "Test_Accuracy: it is set by the registry itself"),
     ],
 )
 def test_tags_that_cannot_be_set(desk, registered, tags, said):
@@ -275,6 +276,32 @@ def test_a_version_answers_once_it_is_validated(desk, stored, inside, images):
     assert version.tags["medvision.verdict"] == "passed"
     assert "NOT VALIDATED" not in version.description
     assert len(mlflow.pyfunc.load_model(f"models:/{OTHER}/1").predict(images)) == 1
+
+
+def test_code_that_was_exchanged_is_not_served(desk, registered):
+    """`serve` ends with 3 before MLflow could run a file that is not the one that was registered."""
+    code = desk.files(desk.version(MODEL))["pyfunc_model.py"]
+    own = code.read_text()
+    code.write_text(f"print('mine')\n{own}")
+    try:
+        outcome = desk.call("serve", "--model", f"{MODEL}/1")
+    finally:
+        code.write_text(own)
+    assert outcome.code == 3 and outcome.out == ""
+    assert f"{MODEL} is not loaded: expected the loader of medvision, and no other code" in outcome.err
+
+
+def test_a_failed_verdict_reaches_the_version(desk, stored, inside, images):
+    """A version that fails when it is validated again has the failed verdict, and answers nobody from then on."""
+    desk.validate(PAIR[1], "easy")
+    assert desk.register(PAIR[1]).code == 0
+    failed = desk.call("validate", "--model", PAIR[1], "--policy", "strict", *ON_DATASET)
+    assert failed.code == 3, failed.err
+    attached = desk.register(PAIR[1], "--unvalidated")
+    assert attached.code == 0, attached.err
+    assert "The verdict under policy strict" in attached.out and "NOT VALIDATED" in attached.out
+    with pytest.raises(MlflowException, match="found strict: failed under policy strict"):
+        mlflow.pyfunc.load_model(f"models:/{OTHER}/1").predict(images)
 
 
 def test_a_checkpoint_is_registered_like_any_model(desk, inside, images):

@@ -46,12 +46,26 @@ def test_a_passed_verdict_lets_a_package_answer(beside, key):
 
 
 def test_one_of_several_is_enough(beside, key):
-    """Beside a failed one, one of a stranger and one that is no verdict, a passed one counts."""
-    put(beside, FAILED, key, "a")
+    """Beside an older failed one, one of a stranger and one that is no verdict, a passed one counts."""
+    put(beside, dataclasses.replace(FAILED, policy="a", made_at="2026-01-01T12:00:00+00:00"), key)
     put(beside, PASSED, Ed25519PrivateKey.generate(), "b")
     (beside / "c.dsse.json").write_bytes(b"\xff\xfe")
-    put(beside, PASSED, key, "d")
+    put(beside, PASSED, key)
     assert require_verdict("brain-mri-resnet18", DIGEST, beside) == PASSED
+
+
+def test_the_newest_verdict_decides(beside, key):
+    """A failed verdict counts against an older passed one under another policy, and the refusal names it."""
+    put(beside, dataclasses.replace(PASSED, policy="staging"), key)
+    put(beside, dataclasses.replace(FAILED, policy="production", made_at="2026-12-01T12:00:00+00:00"), key)
+    said = refusal(beside)
+    assert "found production: failed under policy production, of 2026-12-01T12:00:00+00:00, the newest one" in said
+
+
+def test_a_verdict_under_another_name_does_not_count(beside, key):
+    """A passed verdict that was copied, so that the next one would not replace it, lets nothing answer."""
+    put(beside, PASSED, key, "zz")
+    assert "zz: passed under policy mine" in refusal(beside) and "in a file of another name" in refusal(beside)
 
 
 def test_without_a_verdict_nothing_is_answered(beside, tmp_path):
@@ -73,7 +87,8 @@ def test_a_failed_verdict_is_refused(beside, key):
 def test_a_verdict_on_another_package_is_refused(beside, key):
     """A passed verdict that was carried over from another package is refused, and that package named."""
     put(beside, dataclasses.replace(PASSED, package_digest="9" * 64), key)
-    assert "passed under policy mine, on package 999999999999" in refusal(beside)
+    said = refusal(beside)
+    assert "passed under policy mine" in said and "on package 999999999999" in said
 
 
 def test_a_strangers_verdict_is_refused(beside):
