@@ -9,17 +9,19 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from medvision.config import Config, RegistryConfig, load_config
-from medvision.errors import CheckpointCorrupt, GateFailed, LedgerBroken, VerdictUntrusted
+from medvision.errors import CheckpointCorrupt, ConfigInvalid, GateFailed, LedgerBroken, VerdictUntrusted
 from medvision.models.package_files import package_digest, verify_digest
 from medvision.records import Verdict
 from medvision.registry.ledger import (
     CHAMPION,
     Entry,
     approvals,
+    champion_to_beat,
     check_chain,
     first_test_set,
     holders,
@@ -42,6 +44,11 @@ class Rules:
     trusted: Mapping[str, Ed25519PublicKey]
 
     @property
+    def state(self) -> Path:
+        """Return the state folder, in which the keys are."""
+        return self.config.paths.state
+
+    @property
     def settings(self) -> RegistryConfig:
         """Return the section of the settings that is about promotions."""
         return self.config.registry
@@ -61,6 +68,14 @@ def load_rules() -> Rules:
     return Rules(config, load_trusted_keys(config.paths.state))
 
 
+def find_state() -> Path:
+    """Return the state folder, also where the settings can't be read: its own key is all that a withdrawal needs."""
+    try:
+        return load_config().paths.state
+    except ConfigInvalid:
+        return Config().paths.state
+
+
 @dataclass(frozen=True)
 class Case:
     """What is asked for: that a version may be ``alias`` (or is approved for it), as things stand in the ledger."""
@@ -78,11 +93,10 @@ class Case:
         )
 
     @property
-    def champion_digest(self) -> str | None:
-        """Return the digest of the present champion's package; None if no other version is champion."""
-        champion = holders(self.entries).get(CHAMPION)
-        promotion = None if champion in (None, self.version) else last_promotion(self.entries, champion or 0)
-        return promotion.package_digest if promotion else None
+    def rival(self) -> Entry | None:
+        """Return the promotion of the champion that this version is compared with; None if that is no other one."""
+        champion = champion_to_beat(self.entries)
+        return None if champion is None or champion.version == self.version else champion
 
 
 @dataclass(frozen=True)
@@ -95,12 +109,21 @@ class Proof:
     code_sha256: str = ""
 
 
+@dataclass(frozen=True)
+class Judged(Proof):
+    """A proof that has a verdict."""
+
+    package_digest: str
+    verdict: Verdict
+    verdict_sha256: str
+
+
 def check_ledger(case: Case, aliases: Mapping[str, int], rules: Rules) -> None:
     """Refuse where the ledger is broken, or was passed by: nothing can be built on it."""
     try:
         check_chain(case.entries, rules.trusted)
     except LedgerBroken as error:
-        next_ = f"medvision verify {case.name}, in the folder of the project whose registry it is"
+        next_ = f"medvision history {case.name}, in the folder of the project whose registry it is"
         raise case.refuse("ledger", required="a whole ledger", found=str(error), next_=next_) from None
     told = holders(case.entries)
     for alias in sorted({*told, *aliases}):
@@ -119,9 +142,7 @@ def check_promotion(case: Case, files: ModelFiles, trainer: str | None, rules: R
     What costs least is checked first: the bytes of the weights come last.
     """
     digest = _stated_digest(case, files)
-    proof = _find_verdict(case, files, digest, rules)
-    if case.alias == CHAMPION:
-        _check_approvals(case, digest, trainer, rules)
+    proof = _find_verdict(case, files, digest, trainer, rules)
     _check_bytes(case, files, digest)
     return replace(proof, code_sha256=own_code())
 
@@ -140,8 +161,18 @@ def check_rollback(case: Case, files: ModelFiles, rules: Rules) -> Proof:
 
 
 def check_approval(case: Case, who: str, files: ModelFiles, trainer: str | None, rules: Rules) -> Proof:
-    """Return what a user approves; GateFailed if this one may not, or if the package is not whole."""
+    """Return what a user approves, a passed verdict; GateFailed if this one may not, or if the package is not whole."""
     digest = _stated_digest(case, files)
+    accepted = rules.accepted(case.alias)
+    passed = [
+        proof
+        for proof in _proofs(case.name, files, digest, rules)
+        if proof.verdict.passed and proof.verdict.policy in accepted
+    ]
+    if not passed:
+        required = f"a passed verdict under policy {' or '.join(accepted)}, which the approval is then bound to"
+        raise case.refuse("verdict", required=required, found="none", next_=_validate(accepted[-1]))
+    _check_trainer(case, trainer, rules)
     objection = _objection(case, who, digest, trainer, rules)
     if objection:
         required, found = objection
@@ -150,31 +181,41 @@ def check_approval(case: Case, who: str, files: ModelFiles, trainer: str | None,
             f"Found: {found}. Next: ask one who may to run: medvision approve {case.name}/{case.version}"
         )
     _check_bytes(case, files, digest)
-    return best_proof(files, rules)
+    return max(passed, key=_rank)
 
 
-def best_proof(files: ModelFiles, rules: Rules) -> Proof:
-    """Return the package's digest and the verdict that says most for it, of those that are signed and about it."""
+def last_proof(name: str, files: ModelFiles, rules: Rules) -> Proof:
+    """Return the package's digest and the last verdict on it under a registered name, if a trusted key signed one."""
     folder = files.path(PACKAGE)
     try:
         digest = package_digest(folder) if folder else ""
     except CheckpointCorrupt:
         digest = ""
+    proofs = _proofs(name, files, digest, rules) if digest else []
+    return max(proofs, key=_rank, default=Proof(digest))
+
+
+def _proofs(name: str, files: ModelFiles, digest: str, rules: Rules) -> list[Judged]:
+    """Return the verdicts on a package under a registered name, each signed, and in the file of its policy."""
     found = []
-    for name in files.names(VERDICTS) if digest else ():
-        text = files.text(f"{VERDICTS}/{name}")
+    for policy in _policies(files):
+        text = files.text(f"{VERDICTS}/{policy}{ENVELOPE}") or ""
         try:
-            verdict = open_envelope(text or "", dict(rules.trusted))
+            verdict = open_envelope(text, dict(rules.trusted))
         except VerdictUntrusted:
             continue
-        if text and verdict.package_digest == digest:
-            found.append(Proof(digest, verdict, _sha256(text)))
-    return max(found, key=lambda proof: _rank(proof, rules), default=Proof(digest))
+        if (verdict.package_digest, verdict.model, verdict.policy) == (digest, name, policy):
+            found.append(Judged(digest, verdict, _sha256(text)))
+    return found
 
 
-def _rank(proof: Proof, rules: Rules) -> tuple[bool, bool, str]:
-    assert proof.verdict is not None
-    return proof.verdict.passed, proof.verdict.policy in rules.settings.champion, proof.verdict.made_at
+def _policies(files: ModelFiles) -> list[str]:
+    return [name.removesuffix(ENVELOPE) for name in files.names(VERDICTS) if name.endswith(ENVELOPE)]
+
+
+def _rank(proof: Judged) -> tuple[str, bool]:
+    """Return what the last verdict has most of; of two at the same time the one that is not passed counts."""
+    return proof.verdict.made_at, not proof.verdict.passed
 
 
 def _stated_digest(case: Case, files: ModelFiles) -> str:
@@ -204,7 +245,7 @@ def _check_bytes(case: Case, files: ModelFiles, digest: str, code: Container[str
         raise case.refuse("loader", required="the loader of medvision, and no other code", found=problem, next_=_AGAIN)
 
 
-def _find_verdict(case: Case, files: ModelFiles, digest: str, rules: Rules) -> Proof:
+def _find_verdict(case: Case, files: ModelFiles, digest: str, trainer: str | None, rules: Rules) -> Proof:
     """Return the verdict that meets all rules; else refuse by the first that is there."""
     refusals: list[GateFailed] = []
     for name in rules.accepted(case.alias):
@@ -213,10 +254,12 @@ def _find_verdict(case: Case, files: ModelFiles, digest: str, rules: Rules) -> P
         try:
             verdict, sha256 = _open(case, files, name, rules)
             _check_subject(case, verdict, digest, _validate(name))
+            _check_passed(case, verdict, _validate(name))
             policy = _check_policy(case, verdict, name, rules)
             _check_test_set(case, verdict, rules)
             if case.alias == CHAMPION:
                 _check_champion(case, verdict, policy)
+                _check_approvals(case, digest, sha256, trainer, rules)
             return Proof(digest, verdict, sha256)
         except GateFailed as error:
             refusals.append(error)
@@ -224,16 +267,20 @@ def _find_verdict(case: Case, files: ModelFiles, digest: str, rules: Rules) -> P
 
 
 def _find_passed(case: Case, files: ModelFiles, digest: str, rules: Rules) -> Proof:
-    """Return a passed verdict on the package under any policy; else refuse by the first verdict that is there."""
-    refusals: list[GateFailed] = []
-    for name in files.names(VERDICTS):
+    """Return the last verdict on the package under any policy, if it is passed; refuse if not, or if there is none."""
+    found, refusals = [], []
+    for name in _policies(files):
         try:
-            verdict, sha256 = _open(case, files, name.removesuffix(ENVELOPE), rules)
-            _check_subject(case, verdict, digest, "medvision promote, of another version that has passed")
-            return Proof(digest, verdict, sha256)
+            verdict, sha256 = _open(case, files, name, rules)
+            _check_subject(case, verdict, digest, _ANOTHER)
+            found.append(Judged(digest, verdict, sha256))
         except GateFailed as error:
             refusals.append(error)
-    raise refusals[0] if refusals else _none(case, rules)
+    if not found:
+        raise refusals[0] if refusals else _none(case, rules)
+    proof = max(found, key=_rank)
+    _check_passed(case, proof.verdict, _ANOTHER)
+    return proof
 
 
 def _none(case: Case, rules: Rules) -> GateFailed:
@@ -245,20 +292,27 @@ def _none(case: Case, rules: Rules) -> GateFailed:
 def _open(case: Case, files: ModelFiles, policy: str, rules: Rules) -> tuple[Verdict, str]:
     text = files.text(f"{VERDICTS}/{policy}{ENVELOPE}") or ""
     try:
-        return open_envelope(text, dict(rules.trusted)), _sha256(text)
+        verdict = open_envelope(text, dict(rules.trusted))
     except VerdictUntrusted as error:
         required = "a verdict signed by a key that the gate trusts"
         raise case.refuse("signature", required=required, found=str(error), next_=_validate(policy)) from None
+    if verdict.policy != policy:
+        required, found = f"a verdict under policy {policy} in {policy}{ENVELOPE}", f"one under {verdict.policy}"
+        raise case.refuse("policy", required=required, found=found, next_=_validate(policy))
+    return verdict, _sha256(text)
 
 
 def _check_subject(case: Case, verdict: Verdict, digest: str, next_: str) -> None:
-    """Refuse a verdict on another package or another model, and one that is not passed."""
+    """Refuse a verdict on another package or another model."""
     if verdict.package_digest != digest:
         required, found = f"a verdict on package {digest[:12]}", f"one on package {verdict.package_digest[:12]}"
         raise case.refuse("digest", required=required, found=found, next_=next_)
     if verdict.model != case.name:
         required, found = f"a verdict on {case.name}", f"one on {verdict.model}"
         raise case.refuse("name", required=required, found=found, next_=f"medvision register, as {verdict.model}")
+
+
+def _check_passed(case: Case, verdict: Verdict, next_: str) -> None:
     if not verdict.passed:
         reasons = [outcome.message for outcome in verdict.outcomes if not outcome.passed]
         more = f" (and {len(reasons) - 3} more)" if len(reasons) > 3 else ""
@@ -269,7 +323,7 @@ def _check_subject(case: Case, verdict: Verdict, digest: str, next_: str) -> Non
 def _check_policy(case: Case, verdict: Verdict, name: str, rules: Rules) -> Policy:
     """Return the policy of a verdict; refuse one under other rules than those that the gate has now."""
     policy = rules.policy(name)
-    if policy is None or (verdict.policy, verdict.policy_fingerprint) != (name, policy.fingerprint):
+    if policy is None or verdict.policy_fingerprint != policy.fingerprint:
         required = f"policy {name} as the gate has it, {policy.fingerprint[:12] if policy else 'which is none'}"
         found = f"policy {verdict.policy}, {verdict.policy_fingerprint[:12]}, of {verdict.made_at}: outdated"
         raise case.refuse("policy", required=required, found=found, next_=_validate(name))
@@ -286,22 +340,41 @@ def _check_test_set(case: Case, verdict: Verdict, rules: Rules) -> None:
 
 
 def _check_champion(case: Case, verdict: Verdict, policy: Policy) -> None:
-    champion = case.champion_digest
-    if policy.rules.non_inferiority is None or champion in (None, verdict.package_digest, verdict.champion_digest):
+    rival = case.rival
+    if policy.rules.non_inferiority is None or rival is None:
+        return
+    if rival.package_digest in (verdict.package_digest, verdict.champion_digest):
         return
     against = f"against {verdict.champion_digest[:12]}" if verdict.champion_digest else "against no champion"
+    is_present = holders(case.entries).get(CHAMPION) == rival.version
+    withdraw = f"; or say why the last champion went: medvision archive {case.name}/{rival.version} --reason REASON"
     raise case.refuse(
         "non_inferiority",
-        required=f"a verdict against the present champion, package {str(champion)[:12]}",
+        required=f"a verdict against the {'present' if is_present else 'last'} champion, version {rival.version}, "
+        f"package {rival.package_digest[:12]}",
         found=f"one {against}: outdated, validate again",
-        next_=_validate(policy.name),
+        next_=_validate(policy.name) + ("" if is_present else withdraw),
     )
 
 
-def _check_approvals(case: Case, digest: str, trainer: str | None, rules: Rules) -> None:
+def _check_trainer(case: Case, trainer: str | None, rules: Rules) -> None:
+    """Refuse where nobody can tell who trained the model, and whoever trained it may not approve it."""
+    if rules.settings.separation_of_duties and trainer is None:
+        raise case.refuse(
+            "separation_of_duties",
+            required="a logged model whose run tells who trained it (its tag mlflow.user)",
+            found="none that does",
+            next_="medvision register, from the run that trained it",
+        )
+
+
+def _check_approvals(case: Case, digest: str, verdict_sha256: str, trainer: str | None, rules: Rules) -> None:
+    if not rules.settings.approvals:
+        return
+    _check_trainer(case, trainer, rules)
     given = [
         entry.who
-        for entry in approvals(case.entries, case.version, digest)
+        for entry in approvals(case.entries, case.version, digest, verdict_sha256)
         if _objection(case, entry.who, digest, trainer, rules) is None
     ]
     if len(given) < rules.settings.approvals:
@@ -341,6 +414,7 @@ def _validate(policy: str) -> str:
     return f"medvision validate --policy {policy}, then medvision register"
 
 
+_ANOTHER = "medvision promote, of another version that has passed"
 _REGISTER = "medvision register, from the package as it was made"
 _AGAIN = "medvision register, with the medvision that the gate has"
 

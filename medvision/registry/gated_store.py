@@ -12,12 +12,19 @@ import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import sqlalchemy
 from mlflow.entities.model_registry import ModelVersion, ModelVersionTag, RegisteredModel, RegisteredModelTag
 from mlflow.entities.model_registry.model_version_stages import STAGE_PRODUCTION, STAGE_STAGING, get_canonical_stage
 from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, PERMISSION_DENIED, RESOURCE_CONFLICT
+from mlflow.protos.databricks_pb2 import (
+    INVALID_PARAMETER_VALUE,
+    PERMISSION_DENIED,
+    RESOURCE_CONFLICT,
+    TEMPORARILY_UNAVAILABLE,
+)
+from mlflow.store.artifact.utils.models import _parse_model_uri
 from mlflow.store.db.db_types import SQLITE
 from mlflow.store.entities.paged_list import PagedList
 from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore
@@ -25,20 +32,29 @@ from mlflow.utils.search_utils import SearchModelUtils
 from mlflow.utils.validation import _validate_model_version
 from sqlalchemy.orm import Session, sessionmaker
 
-from medvision.errors import ConfigInvalid, GateFailed, MedvisionError, PromotionConflict
+from medvision.errors import (
+    ConfigInvalid,
+    GateFailed,
+    MedvisionError,
+    PromotionConflict,
+    TrackingUnavailable,
+    TryAgainLater,
+)
 from medvision.registry.ledger import CHALLENGER, CHAMPION, PROMOTIONS, was_champion
 from medvision.registry.model_files import find_model, model_id
 from medvision.registry.registrar import Registrar
 from medvision.registry.requests import LEDGER_TAG, TAG, parse_request
+from medvision.registry.reserved import check_alias, check_alias_is_plain, check_given, check_not_prompt, check_tags
 from medvision.registry.rows import ALIASES, lock_model, make_ledger_table, read_entries, read_holders, read_texts
 
 SCHEME = "medvision+"
-_VERSION_ALIAS = re.compile(r"v\d+-\d+-\d+", re.IGNORECASE)
-# Written by the gate alone, beside all of medvision's.
-_RESERVED = ("version", "test_accuracy", "test_balanced_accuracy")
 _STAGES = {STAGE_STAGING: CHALLENGER, STAGE_PRODUCTION: CHAMPION}
 # Whoever waits for a lock longer has lost.
 _BUSY_TIMEOUT_MS = 5000
+# SQLite says it in words, PostgreSQL by a code: no order of the transactions, a deadlock, a lock that is not to be had.
+_LOCKED, _LOCK_STATES = re.compile("locked|busy"), ("40001", "40P01", "55P03")
+# The largest that the database can hold.
+_LAST_NUMBER = 2**31 - 1
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -59,6 +75,9 @@ def _answering(method: Method) -> Method:
 def _code(error: MedvisionError) -> int:
     if error.http_status == 409:
         return int(RESOURCE_CONFLICT)
+    # The one at which a client may well try again: nothing was refused.
+    if isinstance(error, TryAgainLater):
+        return int(TEMPORARILY_UNAVAILABLE)
     return int(INVALID_PARAMETER_VALUE if isinstance(error, ConfigInvalid) else PERMISSION_DENIED)
 
 
@@ -84,33 +103,34 @@ class GatedStore(SqlAlchemyStore):
         deployment_job_id: str | None = None,
     ) -> RegisteredModel:
         """Create a registered model."""
-        _check_tags(tag.key for tag in tags or ())
+        check_tags([tag.key for tag in tags or ()])
         return super().create_registered_model(name, tags, description, deployment_job_id)
 
     @_answering
     def rename_registered_model(self, name: str, new_name: str) -> RegisteredModel:
-        """Rename a registered model, unless its ledger tells of promotions, which are told of the name."""
+        """Rename a registered model, unless there is a ledger under either name: it would be left behind."""
         with self._writing(name) as session:
-            _check_unpromoted(session, name, "renamed")
+            _check_renaming(session, name, new_name)
             return super().rename_registered_model(name, new_name)
 
     @_answering
     def delete_registered_model(self, name: str) -> None:
-        """Delete a registered model, unless its ledger tells of promotions."""
+        """Delete a registered model, unless its ledger tells of promotions or approvals."""
         with self._writing(name) as session:
-            _check_unpromoted(session, name, "deleted")
+            _check_deletion(session, name)
             super().delete_registered_model(name)
 
     @_answering
     def set_registered_model_tag(self, name: str, tag: RegisteredModelTag) -> None:
         """Set a tag of a registered model; reserved ones are refused."""
-        _check_tags([tag.key])
+        check_tags([tag.key])
+        check_not_prompt(tag.key)
         super().set_registered_model_tag(name, tag)
 
     @_answering
     def delete_registered_model_tag(self, name: str, key: str) -> None:
         """Delete a tag of a registered model; reserved ones are refused."""
-        _check_tags([key])
+        check_tags([key])
         super().delete_registered_model_tag(name, key)
 
     @_answering
@@ -144,10 +164,9 @@ class GatedStore(SqlAlchemyStore):
         model_id: str | None = None,
     ) -> ModelVersion:
         """Create a version, with what the gate knows of it, the alias of its semantic version, and its ledger entry."""
-        semantic = next((tag.value for tag in tags or () if tag.key == "version"), None)
-        _check_tags(tag.key for tag in tags or () if tag.key != "version")
+        semantic = check_given([(tag.key, tag.value) for tag in tags or ()])
         source, place, run_id = self._resolve(source, run_id, model_id)
-        proof = self._registrar.prove(source)
+        proof = self._registrar.prove(name, source)
         with self._writing(name) as session:
             if semantic is not None:
                 self._registrar.check_semantic(session, name, semantic)
@@ -172,7 +191,8 @@ class GatedStore(SqlAlchemyStore):
         """Promote a version to the alias that a stage stands for; archive it at any other stage."""
         number, alias = _number(version), _STAGES.get(get_canonical_stage(stage))
         if alias is None:
-            self._registrar.archive(name, number, reason=f"Stage {get_canonical_stage(stage)} was set.")
+            # No reason: nobody has said why.
+            self._registrar.archive(name, number, meaning=f"Stage {get_canonical_stage(stage)} was set.")
         else:
             self._registrar.promote(name, number, alias, reason=f"Stage {get_canonical_stage(stage)} was set.")
         return self.get_model_version(name, version)
@@ -197,19 +217,21 @@ class GatedStore(SqlAlchemyStore):
         if tag.key == TAG:
             self._registrar.answer(name, _number(version), parse_request(tag.value))
             return
-        _check_tags([tag.key])
+        check_tags([tag.key])
+        check_not_prompt(tag.key)
         super().set_model_version_tag(name, version, tag)
 
     @_answering
     def delete_model_version_tag(self, name: str, version: str, key: str) -> None:
         """Delete a tag of a version; reserved ones are refused."""
-        _check_tags([key])
+        check_tags([key])
         super().delete_model_version_tag(name, version, key)
 
     @_answering
     def set_registered_model_alias(self, name: str, alias: str, version: str) -> None:
         """Give a version an alias; champion and challenger are promotions."""
-        _check_alias(alias)
+        check_alias(alias)
+        check_alias_is_plain(alias)
         if alias in ALIASES:
             self._registrar.promote(name, _number(version), alias, reason=f"Alias {alias} was set.")
         else:
@@ -218,7 +240,7 @@ class GatedStore(SqlAlchemyStore):
     @_answering
     def delete_registered_model_alias(self, name: str, alias: str) -> None:
         """Delete an alias; without champion or challenger, their version is archived."""
-        _check_alias(alias)
+        check_alias(alias)
         if alias not in ALIASES:
             super().delete_registered_model_alias(name, alias)
             return
@@ -226,7 +248,7 @@ class GatedStore(SqlAlchemyStore):
             self._get_registered_model(session, name)
             holder = read_holders(session, name).get(alias)
         if holder is not None:
-            self._registrar.archive(name, holder, reason=f"Alias {alias} was deleted.")
+            self._registrar.archive(name, holder, meaning=f"Alias {alias} was deleted.")
 
     def _resolve(self, source: str, run_id: str | None, id_: str | None) -> tuple[str, str, str | None]:
         """Return the source of a version, where its files are, and its run.
@@ -235,12 +257,24 @@ class GatedStore(SqlAlchemyStore):
         """
         found = model_id(source) or id_
         if found is None:
-            return source, source, run_id
+            return source, self._place(source), run_id
         model = find_model(found, self._registrar.tracking_uri)
         # The UI may name the place of a logged model's files.
         if model_id(source) is None and source != model.artifact_location:
-            return source, source, run_id
+            return source, self._place(source), run_id
         return f"models:/{found}", model.artifact_location, run_id or model.source_run_id
+
+    def _place(self, source: str) -> str:
+        """Return where the files of a source are; ConfigInvalid if it names another version, and there is none."""
+        if urlsplit(source).scheme != "models":
+            return source
+        try:
+            parsed = _parse_model_uri(source)
+            return str(self.get_model_version_download_uri(parsed.name, parsed.version))
+        except (MlflowException, TypeError, ValueError) as error:
+            raise ConfigInvalid(
+                f"Expected a source such as models:/m-... or models:/NAME/1; found {source!r}: {error}"
+            ) from None
 
     @contextlib.contextmanager
     def _session(self, read_only: bool = True) -> Iterator[Session]:
@@ -268,12 +302,9 @@ class GatedStore(SqlAlchemyStore):
                 self._thread.session = session
                 yield session
                 session.commit()
-            except (sqlalchemy.exc.OperationalError, sqlalchemy.exc.IntegrityError):
+            except (sqlalchemy.exc.OperationalError, sqlalchemy.exc.IntegrityError) as error:
                 session.rollback()
-                raise PromotionConflict(
-                    f"The registry was changed by somebody else at the same time. Look at what has become of {name}, "
-                    f"with medvision history {name}, and try again."
-                ) from None
+                raise _explain(name, error) from None
             except BaseException:
                 session.rollback()
                 raise
@@ -293,8 +324,25 @@ def _plain(uri: str | None) -> str | None:
     return None if uri is None else uri.removeprefix(SCHEME)
 
 
+def _explain(name: str, error: sqlalchemy.exc.DBAPIError) -> MedvisionError:
+    """Return what it means that the database has refused to write: somebody else was quicker, or it is not well."""
+    state = getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None)
+    is_lock = state in _LOCK_STATES or _LOCKED.search(str(error.orig)) is not None
+    if isinstance(error, sqlalchemy.exc.IntegrityError) or is_lock:
+        return PromotionConflict(
+            f"The registry was changed by somebody else at the same time. Look at what has become of {name}, "
+            f"with medvision history {name}, and try again."
+        )
+    return TrackingUnavailable(
+        f"The registry's database could not write: {error.orig}. Nothing was changed. Once it is well, try again."
+    )
+
+
 def _number(version: str) -> int:
-    return int(_validate_model_version(version))
+    number = int(_validate_model_version(version))
+    if number > _LAST_NUMBER:
+        raise ConfigInvalid(f"Expected the number of a version, {_LAST_NUMBER} at most; found {number}.")
+    return number
 
 
 def _asked_for_ledger(filter_string: str | None) -> str | None:
@@ -307,31 +355,19 @@ def _asked_for_ledger(filter_string: str | None) -> str | None:
     return next((str(part["value"]) for part in parts if part["key"] == "name" and part["comparator"] == "="), None)
 
 
-def _check_tags(keys: Any) -> None:
-    """Refuse tags that only the gate writes, in whatever case."""
-    for key in keys:
-        if str(key).casefold().startswith("medvision.") or str(key).casefold() in _RESERVED:
+def _check_renaming(session: Session, name: str, new_name: str) -> None:
+    for each in (name, new_name):
+        if read_texts(session, each):
             raise GateFailed(
-                f"Tag {key} is the gate's own. Rule: reserved tags. Required: a tag that does not begin with "
-                f"medvision. and is none of {', '.join(_RESERVED)}. Found: {key}. Next: medvision validate, then "
-                "medvision register; the semantic version is given at registration, and stays"
+                f"{name} can't be renamed to {new_name}. Rule: history. Required: two names without a ledger, which "
+                f"is kept by name. Found: a ledger of {each}. Next: medvision register, under the name {new_name}"
             )
 
 
-def _check_alias(alias: str) -> None:
-    """Refuse the aliases of semantic versions, and what could be taken for champion or challenger."""
-    if _VERSION_ALIAS.fullmatch(str(alias)):
+def _check_deletion(session: Session, name: str) -> None:
+    if any(entry.action in (*PROMOTIONS, "approve") for entry in read_entries(session, name)):
         raise GateFailed(
-            f"Alias {alias} can't be set or deleted. Rule: versions. Required: an alias that is no semantic version. "
-            f"Found: {alias}, which is given once, at registration. Next: medvision register --version"
-        )
-    if str(alias).casefold() in ALIASES and alias not in ALIASES:
-        raise ConfigInvalid(f"Alias {alias} could be taken for {alias.casefold()}: write it so, or choose another.")
-
-
-def _check_unpromoted(session: Session, name: str, done: str) -> None:
-    if any(entry.action in PROMOTIONS for entry in read_entries(session, name)):
-        raise GateFailed(
-            f"{name} can't be {done}. Rule: history. Required: a model that was never promoted. Found: promotions in "
-            f"its ledger. Next: medvision archive {name}/VERSION, which takes a version out of use and keeps the proof"
+            f"{name} can't be deleted. Rule: history. Required: a model that was never promoted, nor approved. Found: "
+            f"promotions or approvals in its ledger. Next: medvision archive {name}/VERSION, which takes a version out "
+            "of use and keeps the proof"
         )

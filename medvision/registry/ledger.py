@@ -108,7 +108,11 @@ def check_chain(entries: Sequence[Entry], trusted: Mapping[str, Ed25519PublicKey
         if entry.hash != _hash(entry):
             raise _broken(entry.name, number, "was edited")
         if entry.key_id not in trusted:
-            raise _broken(entry.name, number, f"is signed by key {entry.key_id[:16]}, which is not trusted here")
+            raise LedgerBroken(
+                f"Entry {number} of the ledger of {entry.name} is signed by key {entry.key_id[:16]}, which is not "
+                "trusted here. If it is the gate's, put the public key that `medvision keys show` prints on the gate's "
+                "machine into keys/trusted/NAME.pub of the state folder here."
+            )
         if not _is_signed(entry, trusted[entry.key_id]):
             raise _broken(entry.name, number, "is not signed by the key that it names")
         previous = entry.hash
@@ -156,13 +160,34 @@ def who_was_champion(entries: Iterable[Entry], at: datetime) -> int | None:
     return holders(entry for entry in entries if datetime.fromisoformat(entry.time) <= at).get(CHAMPION)
 
 
-def approvals(entries: Iterable[Entry], version: int, package_digest: str) -> list[Entry]:
-    """Return the approvals of a version with this very package, the first of each user."""
+def approvals(entries: Iterable[Entry], version: int, package_digest: str, verdict_sha256: str) -> list[Entry]:
+    """Return the approvals of a version since it was last withdrawn, the first of each user.
+
+    Only those of this very package on this very verdict count: what was seen is what was approved.
+    """
     found: dict[str, Entry] = {}
     for entry in entries:
-        if (entry.action, entry.version, entry.package_digest) == ("approve", version, package_digest):
+        if (entry.action, entry.version) == ("archive", version):
+            found.clear()
+        elif (entry.action, entry.version, entry.package_digest, entry.verdict_sha256) == (
+            "approve", version, package_digest, verdict_sha256,
+        ):  # fmt: skip
             found.setdefault(entry.who, entry)
     return list(found.values())
+
+
+def champion_to_beat(entries: Iterable[Entry]) -> Entry | None:
+    """Return the promotion of the champion that the next one is compared with: the present one, or the last one.
+
+    None before the first, and after one that was withdrawn for a reason, which then stands in the ledger.
+    """
+    found: Entry | None = None
+    for entry in entries:
+        if entry.action in PROMOTIONS and entry.alias == CHAMPION:
+            found = entry
+        elif entry.action == "archive" and entry.reason.strip() and found and found.version == entry.version:
+            found = None
+    return found
 
 
 def last_promotion(entries: Sequence[Entry], version: int) -> Entry | None:

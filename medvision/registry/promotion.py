@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from medvision.errors import ConfigInvalid, GateFailed, PromotionConflict, TrackingUnavailable
-from medvision.registry.ledger import CHAMPION, Entry, read_chain, rollback_target
+from medvision.registry.ledger import CHAMPION, Entry, parse, read_chain, rollback_target
 from medvision.registry.requests import LEDGER_TAG, TAG, UNSAID, Action, Unsaid, render_request
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def read_ledger(client: MlflowClient, name: str) -> list[Entry]:
 def read_ledger_texts(client: MlflowClient, name: str) -> dict[int, str]:
     """Return the entries of a model's ledger as they stand in the registry, unchecked; errors as ``read_ledger``."""
     with translated(client):
-        # A quote in a name would end the filter; MLflow's own names have none, and a search for one finds nothing.
+        # A quote in a name ends the filter: MLflow refuses it, and no ledger can be asked for by such a name.
         found = client.search_registered_models(f"name = '{name}' AND tag.`{LEDGER_TAG}` = 'all'")
     if not found:
         raise ConfigInvalid(
@@ -120,12 +120,15 @@ def translated(client: MlflowClient) -> Iterator[None]:
 
 
 def _ask(client: MlflowClient, name: str, version: int, action: Action, **parts: Any) -> Entry:
-    before = len(read_ledger_texts(client, name))
+    before = max(read_ledger_texts(client, name), default=0)
     with translated(client):
         client.set_model_version_tag(name, str(version), TAG, render_request(action, **parts))
-    made = [entry for entry in read_ledger(client, name) if (entry.version, entry.action) == (version, action)]
-    # A promotion to where a version is already makes no entry: then it is the one that brought it there.
-    return next((entry for entry in made if entry.sequence > before), made[-1])
+    # Entries that can't be read are passed over: what was asked for is done, also on a broken ledger.
+    entries = [entry for entry in map(parse, read_ledger_texts(client, name).values()) if entry is not None]
+    told = [entry for entry in entries if entry.version == version]
+    made = [entry for entry in told if entry.action == action]
+    # What is so already makes no entry: then it is the one that made it so.
+    return next((entry for entry in made if entry.sequence > before), (made or told)[-1])
 
 
 def _place(client: MlflowClient) -> str:

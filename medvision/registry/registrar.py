@@ -5,7 +5,6 @@ What takes time, the reading of a package, is done before the transaction. What 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -19,21 +18,25 @@ from medvision.registry.gate import (
     Case,
     Proof,
     Rules,
-    best_proof,
     check_approval,
     check_ledger,
     check_promotion,
     check_rollback,
+    find_state,
+    last_proof,
     load_rules,
 )
 from medvision.registry.identity import identify
 from medvision.registry.ledger import CHALLENGER, CHAMPION, MOVES, Entry, holders, rollback_target
 from medvision.registry.model_files import ModelFiles, find_trainer, open_files
+from medvision.registry.names import SEMANTIC, version_alias
 from medvision.registry.requests import UNSAID, Request, Unsaid
 from medvision.registry.rows import (
     ARCHIVED,
     append,
+    append_anyway,
     drop_aliases,
+    has_tags,
     move_alias,
     read_aliases,
     read_entries,
@@ -43,8 +46,6 @@ from medvision.registry.rows import (
     write_tags,
 )
 
-# https://semver.org, without pre-release and build: a registered model is a release.
-_SEMANTIC = re.compile(r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)")
 # Figures of a verdict that the list of versions shows.
 _FIGURES = {"test_accuracy": "accuracy", "test_balanced_accuracy": "balanced_accuracy"}
 
@@ -55,11 +56,16 @@ FindRow = Callable[[Session, str, int], SqlModelVersion]
 
 @dataclass(frozen=True)
 class Sight:
-    """A version and its model's ledger as they stood when somebody asked; ``held`` are the aliases in the database."""
+    """A version and its model's ledger as they stood when somebody asked.
+
+    ``held`` are the aliases in the database, ``created`` is when the version was, ``location`` is where its files are.
+    """
 
     name: str
     version: int
     source: str
+    created: int
+    location: str
     entries: Sequence[Entry]
     held: dict[str, int]
 
@@ -122,11 +128,11 @@ class Registrar:
 
         A version that holds neither is archived too, and a rollback will not come back to it.
         """
-        rules = load_rules()
+        state = find_state()
         with self._writing(name) as session:
             alias = self._withdraw(session, name, version)
             entry = _entry(name, version, "archive", alias=alias, meaning=meaning, reason=reason)
-            append(session, entry, rules.config, rules.trusted)
+            append_anyway(session, entry, state)
 
     def _withdraw(self, session: Session, name: str, version: int) -> str:
         """Take a version out of use; return the alias that it had, empty if none."""
@@ -144,25 +150,25 @@ class Registrar:
 
     def register(self, session: Session, row: SqlModelVersion, semantic: str | None, proof: Proof) -> None:
         """Enter a version that was just created: its tags, the alias of its semantic version, and its entry."""
-        rules, alias = load_rules(), semantic_alias(semantic) if semantic else ""
+        rules, alias = load_rules(), _semantic_alias(semantic) if semantic else ""
         write_tags(session, row, _tags(proof))
         if alias:
             set_alias(session, row, alias)
         entry = _entry(str(row.name), int(row.version), "register", proof, alias=alias)
-        append(session, entry, rules.config, rules.trusted)
+        append(session, entry, rules.state, rules.trusted)
 
-    def prove(self, source: str) -> Proof:
+    def prove(self, name: str, source: str) -> Proof:
         """Return what speaks for a version that is about to be created; nothing, if it is of no logged model."""
         rules = load_rules()
         try:
             with open_files(source, self.tracking_uri) as files:
-                return best_proof(files, rules)
+                return last_proof(name, files, rules)
         except SourceUnusable:
             return Proof()
 
     def check_semantic(self, session: Session, name: str, semantic: str) -> None:
         """Raise VersionConflict if a semantic version was given before, also to a version that is gone by now."""
-        alias = semantic_alias(semantic)
+        alias = _semantic_alias(semantic)
         if alias in read_aliases(session, name) or any(
             (entry.action, entry.alias) == ("register", alias) for entry in read_entries(session, name)
         ):
@@ -185,7 +191,8 @@ class Registrar:
                 f"A rollback of {name} goes to version {target}, the last champion before the present one, and not to "
                 f"version {version}. Nothing was changed. Look: medvision history {name}"
             )
-        with self._files(case, sight.source) as files:
+        # An emergency must not fail because the logged model was deleted: its files are there still.
+        with self._files(case, sight.source, sight.location) as files:
             proof = check_rollback(case, files, rules)
         self._move(sight, CHAMPION, rules, "rollback", proof, request.meaning, request.reason)
 
@@ -205,29 +212,50 @@ class Registrar:
             proof = check_approval(case, identity.who, files, self._trainer(files, rules), rules)
         entry = _entry(name, version, "approve", proof, meaning=request.meaning, reason=request.reason)
         with self._writing(name) as session:
-            self._find_row(session, name, version)
-            append(session, entry, rules.config, rules.trusted)
+            self._find_judged(session, sight)
+            append(session, entry, rules.state, rules.trusted)
 
     def _attest(self, name: str, version: int, request: Request) -> None:
         rules, sight = load_rules(), self._look(name, version)
         with self._files(sight.case(CHALLENGER), sight.source) as files:
-            proof = best_proof(files, rules)
+            proof = last_proof(name, files, rules)
         with self._writing(name) as session:
-            write_tags(session, self._find_row(session, name, version), _tags(proof))
+            row, tags = self._find_judged(session, sight), _tags(proof)
+            if _is_told(sight, proof) and has_tags(session, row, tags):
+                return
+            write_tags(session, row, tags)
             entry = _entry(name, version, "attest", proof, meaning=request.meaning, reason=request.reason)
-            append(session, entry, rules.config, rules.trusted)
+            append(session, entry, rules.state, rules.trusted)
 
     def _look(self, name: str, version: int) -> Sight:
         with self._reading() as session:
             row = self._find_row(session, name, version)
             # The ledger first: what is changed after it is read makes the compare-and-set fail.
             entries = read_entries(session, name)
-            return Sight(name, version, str(row.source), entries, read_holders(session, name))
+            return Sight(
+                name=name,
+                version=version,
+                source=str(row.source),
+                created=int(row.creation_time),
+                location=str(row.storage_location or ""),
+                entries=entries,
+                held=read_holders(session, name),
+            )
+
+    def _find_judged(self, session: Session, sight: Sight) -> SqlModelVersion:
+        """Return the row of the version that was judged; PromotionConflict if another one has its number by now."""
+        row = self._find_row(session, sight.name, sight.version)
+        if (str(row.source), int(row.creation_time)) != (sight.source, sight.created):
+            raise PromotionConflict(
+                f"{sight.name} version {sight.version} is another one than when this was asked for: it was deleted and "
+                f"made again meanwhile. Nothing was changed. Look: medvision history {sight.name}"
+            )
+        return row
 
     @contextmanager
-    def _files(self, case: Case, source: str) -> Iterator[ModelFiles]:
+    def _files(self, case: Case, source: str, kept_at: str = "") -> Iterator[ModelFiles]:
         try:
-            with open_files(source, self.tracking_uri) as files:
+            with open_files(source, self.tracking_uri, kept_at) as files:
                 yield files
         except SourceUnusable as error:
             raise case.refuse(
@@ -243,7 +271,7 @@ class Registrar:
     ) -> None:
         """Write what was decided, unless champion or challenger has changed since the decision was begun."""
         with self._writing(sight.name) as session:
-            row = self._find_row(session, sight.name, sight.version)
+            row = self._find_judged(session, sight)
             entries, held = read_entries(session, sight.name), read_holders(session, sight.name)
             since = entries[len(sight.entries) :]
             if held != sight.held or any(entry.action in MOVES for entry in since):
@@ -252,21 +280,29 @@ class Registrar:
                 sight.name, sight.version, action, proof,
                 alias=alias, replaced=held.get(alias), meaning=meaning, reason=reason,
             )  # fmt: skip
-            append(session, entry, rules.config, rules.trusted)
+            append(session, entry, rules.state, rules.trusted)
             move_alias(session, row, alias)
 
 
-def semantic_alias(semantic: str) -> str:
+def _semantic_alias(semantic: str) -> str:
     """Return the alias of a semantic version; ConfigInvalid if it is none."""
-    if not _SEMANTIC.fullmatch(semantic):
+    if not SEMANTIC.fullmatch(semantic):
         raise ConfigInvalid(f"The tag version expects MAJOR.MINOR.PATCH, for example 1.0.0; found {semantic!r}.")
-    return "v" + semantic.replace(".", "-")
+    return version_alias(semantic)
 
 
 def _check_replacing(sight: Sight, alias: str, replacing: int | Unsaid | None) -> None:
     found = sight.held.get(alias)
     if not isinstance(replacing, Unsaid) and replacing != found:
         raise _conflict(sight.name, alias, replacing, found)
+
+
+def _is_told(sight: Sight, proof: Proof) -> bool:
+    """Tell whether the last evidence of a version in the ledger is this one."""
+    acts = ("register", "attest")
+    told = [entry for entry in sight.entries if entry.version == sight.version and entry.action in acts]
+    evidence = (proof.package_digest, proof.verdict_sha256)
+    return bool(told) and (told[-1].package_digest, told[-1].verdict_sha256) == evidence
 
 
 def _conflict(name: str, alias: str, expected: int | None, found: int | None) -> PromotionConflict:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from medvision.errors import ConfigInvalid
 
 TAG = "medvision.request"
 LEDGER_TAG = "medvision.ledger"
+# Written by the gate alone, beside all of medvision's.
+RESERVED = ("version", "test_accuracy", "test_balanced_accuracy")
 
 Action = Literal["promote", "rollback", "archive", "approve", "attest"]
 Alias = Literal["challenger", "champion"]
@@ -23,6 +26,19 @@ class Unsaid:
 
 
 UNSAID = Unsaid()
+
+# Control characters, invisible signs, and breaks of lines and paragraphs.
+_CONTROLS = ("Cc", "Cf", "Zl", "Zp")
+
+
+def is_reserved(key: str) -> bool:
+    """Tell whether a tag is the gate's own, or could be read as one that is: in other letters, or between blanks."""
+    return folded(key).startswith("medvision.") or folded(key) in RESERVED
+
+
+def folded(text: str) -> str:
+    """Return a text as it would be read: in small letters, without variants of letters, without blanks around it."""
+    return unicodedata.normalize("NFKC", text).strip().casefold()
 
 
 class Request(BaseModel):
@@ -36,6 +52,14 @@ class Request(BaseModel):
     # A sentence or two; the ledger keeps it for ever.
     meaning: str = Field("", max_length=2000)
     reason: str = Field("", max_length=2000)
+
+    @field_validator("meaning", "reason")
+    @classmethod
+    def _is_one_line(cls, text: str) -> str:
+        # A line break, or a sign that turns text round, could forge a line of the history.
+        if any(unicodedata.category(sign) in _CONTROLS for sign in text):
+            raise ValueError("expected one line without control characters")
+        return text
 
 
 def parse_request(text: str) -> Request:

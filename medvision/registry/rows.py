@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 
 import sqlalchemy
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -18,8 +19,7 @@ from mlflow.utils.time import get_current_time_millis
 from sqlalchemy import Column, Integer, MetaData, String, Table, Text
 from sqlalchemy.orm import Session
 
-from medvision.config import Config
-from medvision.errors import GateFailed
+from medvision.errors import ConfigInvalid, GateFailed
 from medvision.registry.ledger import CHALLENGER, CHAMPION, Entry, parse, read_chain, render, seal
 from medvision.validation.keys import has_key, key_id, load_signing_key, make_key
 
@@ -57,22 +57,33 @@ def read_entries(session: Session, name: str) -> list[Entry]:
     return read_chain(name, read_texts(session, name))
 
 
-def append(session: Session, entry: Entry, config: Config, trusted: Mapping[str, Ed25519PublicKey]) -> Entry:
+def append(session: Session, entry: Entry, state: Path, trusted: Mapping[str, Ed25519PublicKey]) -> Entry:
     """Write the next entry of a model's ledger, signed with the gate's key, which is made if there is none.
 
-    Raises GateFailed where the last entry is of a key that is not trusted here: this is another project's registry.
+    Raises GateFailed where the last entry is of a key that is not trusted here: this is another project's registry;
+    ConfigInvalid where the gate's own key is not trusted: its entry would break the ledger.
     """
-    state, last = config.paths.state, _last(entry.name, read_texts(session, entry.name))
-    own = {key_id(load_signing_key(state).public_key())} if has_key(state) else set()
-    if last is not None and last.key_id and last.key_id not in {*trusted, *own}:
+    own = key_id(load_signing_key(state).public_key()) if has_key(state) else None
+    if own is not None and own not in trusted:
+        raise ConfigInvalid(
+            f"The gate's own key {own[:16]} is not trusted in {state}: an entry that is signed with it would break the "
+            f"ledger of {entry.name}. Run: medvision keys init, which writes the public key anew"
+        )
+    last = _last(session, entry.name)
+    if last is not None and last.key_id and last.key_id not in trusted:
         raise GateFailed(
             f"The ledger of {entry.name} is signed by key {last.key_id[:16]}, which is not trusted in {state}: this is "
             "the registry of another project. Work in the project's own folder, or put the public key that `medvision "
             "keys show` prints there into keys/trusted/NAME.pub of the state folder here."
         )
-    if not own:
+    return append_anyway(session, entry, state)
+
+
+def append_anyway(session: Session, entry: Entry, state: Path) -> Entry:
+    """Write the next entry with the gate's key, whoever else has signed the ledger: a withdrawal can't wait."""
+    if not has_key(state):
         make_key(state)
-    sealed = seal(entry, last, load_signing_key(state))
+    sealed = seal(entry, _last(session, entry.name), load_signing_key(state))
     session.execute(_LEDGER.insert().values(name=sealed.name, sequence=sealed.sequence, entry=render(sealed)))
     return sealed
 
@@ -135,6 +146,15 @@ def set_stage(row: SqlModelVersion, stage: str) -> None:
     row.registered_model.last_updated_time = now
 
 
+def has_tags(session: Session, row: SqlModelVersion, tags: Mapping[str, str | None]) -> bool:
+    """Tell whether a version has these tags, and none of those that are None."""
+    rows = session.query(SqlModelVersionTag).filter(
+        SqlModelVersionTag.name == row.name, SqlModelVersionTag.version == row.version
+    )
+    found = {str(tag.key): str(tag.value) for tag in rows}
+    return all(found.get(key) == value for key, value in tags.items())
+
+
 def write_tags(session: Session, row: SqlModelVersion, tags: Mapping[str, str | None]) -> None:
     """Set tags of a version; one that is None is deleted."""
     for key, value in tags.items():
@@ -148,10 +168,12 @@ def write_tags(session: Session, row: SqlModelVersion, tags: Mapping[str, str | 
     session.flush()
 
 
-def _last(name: str, texts: Mapping[int, str]) -> Entry | None:
+def _last(session: Session, name: str) -> Entry | None:
     """Return the last entry; what can't be read is followed all the same: withdrawing a model must be possible."""
-    if not texts:
+    query = sqlalchemy.select(_LEDGER.c.sequence, _LEDGER.c.entry).where(_LEDGER.c.name == name)
+    row = session.execute(query.order_by(_LEDGER.c.sequence.desc()).limit(1)).first()
+    if row is None:
         return None
-    number = max(texts)
-    found = parse(texts[number]) or Entry(name=name, sequence=number, time="", who="", action="", version=0)
+    number = int(row.sequence)
+    found = parse(str(row.entry)) or Entry(name=name, sequence=number, time="", who="", action="", version=0)
     return replace(found, sequence=number)

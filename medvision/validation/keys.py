@@ -28,7 +28,10 @@ def keys_dir(state: Path) -> Path:
 
 
 def make_key(state: Path) -> tuple[Path, bool]:
-    """Make a pair of keys unless there is one, which stays; return the public key's path and whether it is new."""
+    """Make a pair of keys unless there is one, which stays; return the public key's path and whether it is new.
+
+    The public key of an earlier pair goes to the trusted ones: what was signed with it is proven still.
+    """
     folder = keys_dir(state)
     with locked(folder / f"{PRIVATE_KEY}.lock"):
         private, public = folder / PRIVATE_KEY, folder / PUBLIC_KEY
@@ -37,8 +40,7 @@ def make_key(state: Path) -> tuple[Path, bool]:
             folder.chmod(0o700)
             _write_private(private, Ed25519PrivateKey.generate())
         # A kill between the two files leaves the private one, of which the other is made.
-        if not public.exists():
-            write_text(public, public_pem(_load_file(private).public_key()))
+        _write_public(public, _load_file(private).public_key())
     return public, is_new
 
 
@@ -97,6 +99,18 @@ def _write_private(path: Path, key: Ed25519PrivateKey) -> None:
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
     write_secret(path, text)
+
+
+def _write_public(path: Path, key: Ed25519PublicKey) -> None:
+    """Write one's own public key, unless it is there; that of another pair is kept among the trusted ones."""
+    if path.exists():
+        former = _parse_public(path)
+        if key_id(former) == key_id(key):
+            return
+        trusted = path.parent / TRUSTED
+        trusted.mkdir(mode=0o700, exist_ok=True)
+        write_text(trusted / f"former-{key_id(former)[:16]}.pub", public_pem(former))
+    write_text(path, public_pem(key))
 
 
 def _load_file(path: Path) -> Ed25519PrivateKey:

@@ -2,8 +2,10 @@
 
 import base64
 import contextlib
+import importlib.util
 import json
 import os
+import py_compile
 import shutil
 import sqlite3
 import sys
@@ -18,7 +20,7 @@ from medvision.models.network import build_network
 from medvision.models.package import describe, package_digest, save_package
 from medvision.records import RuleOutcome, Verdict
 from medvision.registry.gated_store import GatedStore
-from medvision.registry.loader import CODE
+from medvision.registry.loader import CODE, requirements
 from medvision.registry.promotion import approve, promote
 from medvision.tracking.mlflow_sink import save_model
 from medvision.validation.attestation import sign
@@ -141,7 +143,7 @@ class Registry:
         mould = self.folder / "mould"
         if not mould.exists():
             save_model(
-                mould, package_dir=package, code_path=CODE, pip_requirements=["mlflow"], metadata={},
+                mould, package_dir=package, code_path=CODE, pip_requirements=requirements(), metadata={},
             )  # fmt: skip
         shutil.rmtree(mould / "artifacts" / "package")
         shutil.copytree(package, mould / "artifacts" / "package")
@@ -297,6 +299,39 @@ def _other_code(registry):
     return number
 
 
+def _other_place(registry):
+    """Have MLflow load from a folder inside, where other code lies, and leave the root as it was."""
+    number = registry.register()
+    root = registry.files(number)
+    (root / "evil").mkdir()
+    for name in ("MLmodel", CODE.name):
+        shutil.copy(root / name, root / "evil")
+    (root / "evil" / CODE.name).write_text("print('mine')\n")
+    text = (root / "MLmodel").read_text()
+    (root / "MLmodel").write_text(text.replace("    code: null\n", "    code: null\n    data: evil\n"))
+    return number
+
+
+def _other_compiled_code(registry):
+    """Put compiled code beside the loader that Python runs in its place, without a look at it."""
+    number = registry.register()
+    code = registry.files(number) / CODE.name
+    evil = registry.folder / "evil.py"
+    evil.write_text("print('mine')\n")
+    py_compile.compile(
+        str(evil), importlib.util.cache_from_source(str(code)),
+        invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
+    )  # fmt: skip
+    return number
+
+
+def _other_packages(registry):
+    number = registry.register()
+    path = registry.files(number) / "requirements.txt"
+    path.write_text(path.read_text() + "\nevil-package==6.6.6\n")
+    return number
+
+
 def _outdated(registry):
     old = {policy: registry.signed(policy=policy, policy_fingerprint="0" * 64) for policy in POLICIES}
     return registry.register(verdicts=old)
@@ -313,5 +348,8 @@ BAD = {
     "tampered weights": (_tampered, "package"),
     "exchanged package": (_exchanged, "digest"),
     "other code": (_other_code, "loader"),
+    "other code in another folder": (_other_place, "loader"),
+    "other compiled code": (_other_compiled_code, "loader"),
+    "other packages": (_other_packages, "loader"),
     "outdated policy": (_outdated, "policy"),
 }

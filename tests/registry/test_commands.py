@@ -128,7 +128,7 @@ def test_history_names_what_passed_the_gate_by(registry):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("promote", NAME), "Expected NAME/VERSION"),
+        (("promote", NAME), "Expected NAME/3, NAME/1.2.0 or NAME@champion"),
         (("promote", f"{NAME}/9"), "9"),
         (("promote", f"{NAME}/1", "--to", "champoin"), "champion"),
         (("history", "nobody"), "nobody"),

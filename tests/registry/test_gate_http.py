@@ -11,6 +11,7 @@ from server_cases import ADMIN, USERS, Server, as_user
 
 from medvision.errors import ConfigInvalid, GateFailed, PromotionConflict, TrackingUnavailable
 from medvision.registry.promotion import approve, archive, holder, promote, read_ledger, rollback
+from medvision.registry.registration import Candidate, Registry
 from medvision.registry.requests import render_request
 from medvision.registry.verification import check_registry
 from medvision.validation.keys import load_trusted_keys
@@ -50,6 +51,13 @@ def served(empty, tmp_path_factory):
         # What is imported at the first request is no part of what a request takes.
         server.ask("POST", ALIAS, {"name": NAME, "version": "1", "alias": "warm"})
         yield server
+
+
+def test_a_server_has_the_gate_that_register_asks_for(served):
+    """`register` finds the gate of a server, and ends with what is wrong: there is no such logged model."""
+    candidate = Candidate("another", "0" * 64, None, None, {})
+    with pytest.raises(ConfigInvalid, match="m-0000"):
+        Registry(served.url, served.url).register(candidate, "m-" + "0" * 32)
 
 
 @pytest.mark.parametrize("api", ["api", "ajax-api"])

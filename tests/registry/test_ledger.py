@@ -12,6 +12,7 @@ from medvision.errors import GateFailed, LedgerBroken
 from medvision.registry.ledger import (
     Entry,
     approvals,
+    champion_to_beat,
     champions,
     check_chain,
     holders,
@@ -142,16 +143,48 @@ def test_who_was_champion():
     assert found == [None, None, None, 1, 2, 2, 3, None]
 
 
-def test_approvals_count_once_a_user_and_for_one_package():
-    """An approval counts once a user, for the version and the package that it was given for."""
+def test_approvals_count_once_a_user_and_for_one_verdict():
+    """An approval counts once a user, for the version, the package and the verdict that it was given for."""
+    seen = {"package_digest": "a", "verdict_sha256": "v"}
     entries = ledger(
-        ("approve", 1, "", {"package_digest": "a"}),
-        ("approve", 1, "", {"package_digest": "a", "reason": "Again."}),
-        ("approve", 1, "", {"package_digest": "a", "who": "grace"}),
-        ("approve", 1, "", {"package_digest": "b", "who": "eve"}),
-        ("approve", 2, "", {"package_digest": "a", "who": "eve"}),
+        ("approve", 1, "", seen),
+        ("approve", 1, "", {**seen, "reason": "Again."}),
+        ("approve", 1, "", {**seen, "who": "grace"}),
+        ("approve", 1, "", {**seen, "who": "eve", "package_digest": "b"}),
+        ("approve", 1, "", {**seen, "who": "eve", "verdict_sha256": "w"}),
+        ("approve", 2, "", {**seen, "who": "eve"}),
     )
-    assert [entry.sequence for entry in approvals(entries, 1, "a")] == [1, 3]
+    assert [entry.sequence for entry in approvals(entries, 1, "a", "v")] == [1, 3]
+
+
+def test_a_withdrawal_ends_approvals():
+    """What was approved before a version was withdrawn counts no more."""
+    seen = {"package_digest": "a", "verdict_sha256": "v"}
+    entries = ledger(("approve", 1, "", seen), ("archive", 2, ""), ("archive", 1, ""), ("approve", 1, "", seen))
+    assert [entry.sequence for entry in approvals(entries, 1, "a", "v")] == [4]
+
+
+@pytest.mark.parametrize(
+    ("more", "rival"),
+    [
+        ((), 3),
+        ((("archive", 3, "champion"),), 3),
+        ((("archive", 3, "champion", {"reason": "Unsafe."}),), None),
+        ((("archive", 2, "", {"reason": "Unsafe."}),), 3),
+        ((("rollback", 2, "champion"),), 2),
+    ],
+)
+def test_the_champion_to_beat(more, rival):
+    """A new champion is compared with the last one, unless that was withdrawn for a reason."""
+    found = champion_to_beat(ledger(*STORY, *more))
+    assert (found and found.version) == rival
+
+
+def test_a_key_that_is_not_there():
+    """Where the gate's public key is missing the advice is to fetch it, and not to restore a backup."""
+    with pytest.raises(LedgerBroken, match=r"medvision keys show.*keys/trusted/NAME\.pub") as raised:
+        check_chain(ledger(*STORY), {})
+    assert "backup" not in str(raised.value)
 
 
 @pytest.fixture
@@ -200,8 +233,15 @@ def test_a_touched_ledger(touch, named, promoted):
     assert f"Entry {named} of the ledger" in problem
     with pytest.raises((GateFailed, LedgerBroken), match=f"Entry {named} of the ledger"):
         promote(promoted.client, NAME, 1)
-    promoted.client.delete_registered_model_alias(NAME, "champion")
+    assert archive(promoted.client, NAME, 2).alias == "champion"
     assert "champion" not in promoted.state_of()[0]
+
+
+def test_the_way_to_a_broken_ledger(promoted):
+    """Who is refused because of a broken ledger is told a command that there is."""
+    promoted.sql("UPDATE medvision_ledger SET entry = replace(entry, 'Fit for use.', 'Whatever.') WHERE sequence = 3")
+    with pytest.raises(GateFailed, match=f"Rule: ledger.*Next: medvision history {NAME}"):
+        promote(promoted.client, NAME, 1)
 
 
 def test_a_tail_that_was_cut_off(promoted):
