@@ -20,8 +20,9 @@ $(INSTALLED): requirements.lock pyproject.toml
 demo: setup
 	$(BIN)/medvision demo
 
+# Two processes, so one thread each: OpenMP's threads wait by spinning.
 test: setup
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow"
 
 test-all: setup
 	$(BIN)/python -m pytest
