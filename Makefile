@@ -22,7 +22,7 @@ demo: setup
 
 # Two processes, so one thread each: OpenMP's threads wait by spinning.
 test: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
 test-all: setup
 	$(BIN)/python -m pytest

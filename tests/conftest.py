@@ -1,15 +1,18 @@
-"""How tests are spread over processes: what shares a project of the pipelines runs in the process that made it."""
+"""How tests are spread over processes: a file at a time, and all of the pipelines in one process."""
 
-import pytest
+from xdist.scheduler import LoadScopeScheduling
 
-# Each takes most of a minute to make; all other tests stay with those of their file.
-SHARED = ("project", "pair")
+# Their files share two projects, each of which takes most of a minute to make.
+TOGETHER = "tests/pipelines/"
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items):
-    """Name the group of each test, which ``pytest --dist loadgroup`` keeps together."""
-    for item in items:
-        names = item.fixturenames if item.path.parent.name == "pipelines" else ()
-        shared = next((name for name in SHARED if name in names), None)
-        item.add_marker(pytest.mark.xdist_group(shared or item.location[0]))
+class ByFile(LoadScopeScheduling):
+    """Files by the number of their tests, those of the pipelines as one."""
+
+    def _split_scope(self, nodeid):
+        return TOGETHER if nodeid.startswith(TOGETHER) else nodeid.split("::")[0]
+
+
+def pytest_xdist_make_scheduler(config, log):
+    """Spread tests that way: groups by mark, which xdist has for it, do nothing under pytest 9."""
+    return ByFile(config, log)

@@ -323,7 +323,7 @@ def test_a_checkpoint_is_registered_like_any_model(desk, inside, images):
 
 def test_a_run_is_registered_under_its_verdict_here(desk, registered):
     """The run of a model of this project is that model: its evaluation and verdict here are the ones that count."""
-    (run,) = [run for run in desk.project.runs("train") if run.data.params["training.model"] == PAIR[0]]
+    (run,) = [run for run in desk.project.runs("train") if run.data.params.get("training.model") == PAIR[0]]
     before = desk.project.versions().keys()
     outcome = desk.call("register", "--run-id", run.info.run_id, settings=f"paths.checkpoints={desk.results}/ck")
     assert outcome.code == 0, outcome.err
@@ -333,7 +333,7 @@ def test_a_run_is_registered_under_its_verdict_here(desk, registered):
 
 def test_a_run_is_registered_under_its_verdict_in_mlflow(desk, registered, tmp_path):
     """Where nothing of it lies here, package, evaluation and verdict of a run are fetched from MLflow."""
-    (run,) = [run for run in desk.project.runs("train") if run.data.params["training.model"] == PAIR[0]]
+    (run,) = [run for run in desk.project.runs("train") if run.data.params.get("training.model") == PAIR[0]]
     elsewhere = f"{PAIR_SETTINGS} paths.checkpoints={tmp_path}/checkpoints paths.results={tmp_path}/results"
     outcome = desk.project.call("register", "--run-id", run.info.run_id, "--version", "3.0.0", "--set", elsewhere)
     assert outcome.code == 0, outcome.err

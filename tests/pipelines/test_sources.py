@@ -88,7 +88,8 @@ def test_runs_are_compared_by_id(pair, results):
     """Two runs are compared as the packages that they trained."""
     stated = {model["name"]: model["evaluation"]["overall"]["accuracy"]["value"] for model in pair.json(
         "results/comparison/comparison_results.json")["models"]}  # fmt: skip
-    ids = {run.data.params["training.model"]: run.info.run_id for run in pair.runs("train")}
+    runs = {run.data.params.get("training.model"): run.info.run_id for run in pair.runs("train")}
+    ids = {name: runs[name] for name in PAIR}
     outcome = pair.call(
         "compare", "--models", f"{ids[PAIR[0]]} {ids[PAIR[1]]}", *ON_DATASET,
         "--set", f"{PAIR_SETTINGS} paths.results={results}",
