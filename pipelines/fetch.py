@@ -54,7 +54,9 @@ def is_checkpoint(source: str) -> bool:
 
 def is_source(model: str) -> bool:
     """Tell whether a model is named by where its package lies in MLflow: models:/NAME/1, or the id of a run."""
-    return model.startswith("models:/") or re.fullmatch("[0-9a-f]{32}", model) is not None
+    from medvision.registry.names import is_run_id
+
+    return model.startswith("models:/") or is_run_id(model)
 
 
 def _local(path: Path) -> Path | None:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import TYPE_CHECKING
 
 from pipelines.console import say
 from pipelines.options import ConfigFile, Set, configure
-from pipelines.registry import ModelName, describe, open_registry
+from pipelines.registry import ModelName, Reason, describe, open_registry
 
 if TYPE_CHECKING:
     from medvision.registry.ledger import Entry
-
-Reason = Annotated[str, typer.Option(help="Why; the ledger keeps it.")]
 
 
 def rollback(model: ModelName, reason: Reason, config: ConfigFile = None, set_: Set = None) -> Entry:

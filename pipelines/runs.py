@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -41,13 +40,15 @@ def model_of_run(config: Config, run_id: str) -> Config:
     named after the run. Raises ConfigInvalid for what is no run, or trained nothing.
     """
     from medvision.errors import ConfigInvalid
-    from medvision.models.package import load_info, package_digest
+    from medvision.models.package import load_info
+    from medvision.records import record_fingerprint
+    from medvision.registry.names import is_run_id
 
-    if not re.fullmatch("[0-9a-f]{32}", run_id):
+    if not is_run_id(run_id):
         raise ConfigInvalid(f"--run-id expects the 32 digits of a run, as the MLflow UI shows them; found {run_id!r}.")
     settings = fetch_package(config, run_id)
-    package = outputs_dir(settings) / PACKAGE
-    info, digest = load_info(package), package_digest(package)
+    info = load_info(outputs_dir(settings) / PACKAGE)
+    digest = record_fingerprint(info)
     if settings.dataset.name is None and settings.dataset.path is None:
         dataset = settings.dataset.model_copy(update={"name": info.dataset})
         settings = settings.model_copy(update={"dataset": dataset})

@@ -48,9 +48,8 @@ def check_servable(config: Config, uri: str) -> None:
     from medvision.registry.gate import VERDICTS
     from medvision.registry.packages import look_up, open_package, promoted_code
     from medvision.serving.trust import require_loader, require_verdict, trusted_keys
-    from medvision.tracking.mlflow_sink import prepare, tracking_uri
+    from medvision.tracking.mlflow_sink import tracking_uri
 
-    prepare()
     client, state = open_registry(config), config.paths.state
     found = look_up(tracking_uri(config), uri, again="serve")
     with open_package(tracking_uri(config), found) as (package, files):

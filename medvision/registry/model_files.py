@@ -22,7 +22,7 @@ _SOURCE = re.compile(r"models:/(m-[0-9a-f]{32})")
 # MLflow's server sets them in each of its processes.
 _SERVER_STORE, _SERVER_ARTIFACTS = "_MLFLOW_SERVER_FILE_STORE", "_MLFLOW_SERVER_ARTIFACT_DESTINATION"
 # The longest verdict so far has 30 kB.
-_MAX_TEXT_BYTES = 1_000_000
+MAX_TEXT_BYTES = 1_000_000
 
 
 def model_id(source: str | None) -> str | None:
@@ -91,7 +91,7 @@ class ModelFiles:
     def text(self, name: str) -> str | None:
         """Return a small text file; None if there is none, or none that is small and in UTF-8."""
         path = self.path(name)
-        if path is None or not path.is_file() or path.stat().st_size > _MAX_TEXT_BYTES:
+        if path is None or not path.is_file() or path.stat().st_size > MAX_TEXT_BYTES:
             return None
         try:
             return path.read_bytes().decode()

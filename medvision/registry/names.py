@@ -33,6 +33,11 @@ def parse_version_name(text: str) -> VersionName:
     raise ConfigInvalid(f"Expected NAME/3, NAME/1.2.0 or NAME@champion; found {text!r}.")
 
 
+def is_run_id(text: str) -> bool:
+    """Tell whether a text is the id of a run of MLflow's."""
+    return re.fullmatch("[0-9a-f]{32}", text) is not None
+
+
 def version_alias(semantic: str) -> str:
     """Return the alias of a semantic version."""
     return "v" + semantic.replace(".", "-")

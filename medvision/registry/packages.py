@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,14 +14,12 @@ from medvision.errors import ConfigInvalid, LedgerBroken
 from medvision.registry.gate import PACKAGE
 from medvision.registry.ledger import CHAMPION, check_chain, last_promotion
 from medvision.registry.model_files import ModelFiles, model_id, open_files
-from medvision.registry.names import parse_version_name
+from medvision.registry.names import is_run_id, parse_version_name
 from medvision.registry.promotion import read_ledger
 from medvision.registry.registration import reaching
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-
-_RUN_ID = re.compile(r"[0-9a-f]{32}")
 
 
 @dataclass(frozen=True)
@@ -141,7 +138,7 @@ def download_package(tracking_uri: str, source: str, folder: Path, *, again: str
     client = MlflowClient(tracking_uri, tracking_uri)
     with reaching(tracking_uri, again=again):
         try:
-            place = _place(client, _of_run(client, source) if _RUN_ID.fullmatch(source) else source)
+            place = _place(client, _of_run(client, source) if is_run_id(source) else source)
             model = Path(mlflow.artifacts.download_artifacts(place, dst_path=str(folder), tracking_uri=tracking_uri))
             artifacts = Model.load(str(model)).flavors["python_function"]["artifacts"]
         except (MlflowException, KeyError) as error:

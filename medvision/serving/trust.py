@@ -18,15 +18,13 @@ from medvision.errors import GateFailed, VerdictUntrusted
 from medvision.records import Verdict
 from medvision.registry.gate import ENVELOPE
 from medvision.registry.loader import check_loader
-from medvision.registry.model_files import ModelFiles
+from medvision.registry.model_files import MAX_TEXT_BYTES, ModelFiles
 from medvision.validation.attestation import open_envelope
 from medvision.validation.keys import load_public_keys, load_trusted_keys
 
 _LOG = logging.getLogger(__name__)
 
 UNVALIDATED_VARIABLE, KEYS_VARIABLE = "MEDVISION_UNVALIDATED", "MEDVISION_TRUSTED_KEYS"
-# The longest verdict so far has 30 kB.
-_MAX_BYTES = 1_000_000
 
 
 def require_verdict(model: str, digest: str, folder: Path | None, *, state: Path | None = None) -> Verdict | None:
@@ -108,7 +106,7 @@ def read_envelopes(folder: Path | None) -> dict[str, str]:
     return {
         path.name.removesuffix(ENVELOPE): path.read_bytes().decode("utf-8", "replace")
         for path in paths
-        if path.is_file() and path.stat().st_size <= _MAX_BYTES
+        if path.is_file() and path.stat().st_size <= MAX_TEXT_BYTES
     }
 
 
