@@ -90,7 +90,7 @@ def _ask(url: str, image: Path) -> Any:
 def _test_image() -> Path:
     """Return an image that the model was neither trained nor chosen on."""
     dataset = prepare_dataset(configure(dataset_path=_SAMPLE, patient_pattern=_PATIENT_PATTERN))
-    return dataset.manifest.paths()[dataset.split.indices("test")[0]]
+    return dataset.manifest.root / dataset.manifest.rows.path[dataset.split.indices("test")[0]]
 
 
 def _free_port() -> int:

@@ -227,9 +227,9 @@ def _score_again(case: Case, dataset: SplitDataset, config: Config, sample: np.n
     from medvision.models.devices import choose_device
     from medvision.serving.predictor import Predictor
 
-    paths = dataset.manifest.paths()
+    sources = dataset.manifest.sources()
     predictor = Predictor(outputs_dir(config) / PACKAGE, device=choose_device(config.performance))
-    answers = predictor.predict([paths[row] for row in dataset.split.indices("test")[sample]])
+    answers = predictor.predict([sources[row] for row in dataset.split.indices("test")[sample]])
     return np.array([[answer.probabilities[name] for name in case.info.classes] for answer in answers])
 
 

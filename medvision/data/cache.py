@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from medvision.data.decode import decode_file, fit_to_square
+from medvision.data.decode import ImageSource, decode_file, fit_to_square
 from medvision.data.manifest import Manifest
 from medvision.data.parallel import map_files
 from medvision.errors import DiskFull
@@ -60,7 +60,7 @@ def _fill(path: Path, manifest: Manifest, image_size: int, channels: int, worker
     target = _reserve(temporary, (len(manifest.rows), image_size, image_size, channels))
     squares = map_files(
         partial(_square, image_size=image_size, channels=channels),
-        manifest.paths(),
+        manifest.sources(),
         workers=workers,
         description="Caching images",
     )
@@ -93,5 +93,5 @@ def _reserve(path: Path, shape: tuple[int, ...]) -> np.memmap:
     return np.load(path, mmap_mode="r+")
 
 
-def _square(path: Path, image_size: int, channels: int) -> np.ndarray:
-    return fit_to_square(decode_file(path), image_size, channels)
+def _square(source: ImageSource, image_size: int, channels: int) -> np.ndarray:
+    return fit_to_square(decode_file(source), image_size, channels)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -25,8 +26,20 @@ MAX_PIXELS = 40_000_000
 _WITH_ALPHA = {"LA", "La", "PA", "RGBA", "RGBa"}
 
 
-def decode_image(source: Path | bytes, formats: tuple[str, ...] = DATASET_FORMATS) -> np.ndarray:
-    """Decode an image file, or its bytes.
+@dataclass(frozen=True)
+class ImageSource:
+    """One image: its file, or the bytes of one, and which of the frames in it, 0 of an ordinary image.
+
+    ``window``: what CT values are seen through, a preset or "CENTER,WIDTH"; "" for the file's own.
+    """
+
+    file: Path | bytes
+    frame: int = 0
+    window: str = ""
+
+
+def decode_image(source: ImageSource | Path | bytes, formats: tuple[str, ...] = DATASET_FORMATS) -> np.ndarray:
+    """Decode an image, or the only one of a file or of its bytes.
 
     The EXIF orientation is applied, transparency is laid over black, 16-bit samples are rescaled to 8 bits, and only
     the first frame of an animation is read.
@@ -39,8 +52,9 @@ def decode_image(source: Path | bytes, formats: tuple[str, ...] = DATASET_FORMAT
     ------
     DecodeRejected: not a whole, readable image in one of ``formats`` with at most MAX_PIXELS pixels.
     """
+    file = source.file if isinstance(source, ImageSource) else source
     try:
-        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=formats) as image:
+        with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file, formats=formats) as image:
             _check_header(image)
             image.load()
             return _to_array(ImageOps.exif_transpose(image), _black_and_white(image))
@@ -55,12 +69,14 @@ def decode_image(source: Path | bytes, formats: tuple[str, ...] = DATASET_FORMAT
         raise DecodeRejected(_one_line(error)) from None
 
 
-def decode_file(path: Path) -> np.ndarray:
+def decode_file(source: ImageSource) -> np.ndarray:
     """Decode a file of a manifest; DecodeRejected names it, since it was readable when the manifest was made."""
     try:
-        return decode_image(path)
+        return decode_image(source)
     except DecodeRejected as error:
-        raise DecodeRejected(f"{path} has changed since it was read first: {error}. Restore it or run again.") from None
+        raise DecodeRejected(
+            f"{source.file!s} has changed since it was read first: {error}. Restore it or run again."
+        ) from None
 
 
 def fit_to_square(pixels: np.ndarray, image_size: int, channels: int) -> np.ndarray:
@@ -102,9 +118,9 @@ def hash_pixels(pixels: np.ndarray) -> str:
     return digest.hexdigest()
 
 
-def hash_file(path: Path) -> str:
+def hash_file(source: ImageSource) -> str:
     """Return the hash of a file's pixels, decoded now, as its manifest has it; DecodeRejected as ``decode_file``."""
-    return hash_pixels(collapse_gray(decode_file(path)))
+    return hash_pixels(collapse_gray(decode_file(source)))
 
 
 def _check_header(image: Image.Image) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from medvision.config import Config
-from medvision.data.decode import collapse_gray, decode_image, hash_pixels
+from medvision.data.decode import ImageSource, collapse_gray, decode_image, hash_pixels
 from medvision.data.parallel import map_files
 from medvision.data.pseudonyms import load_or_make_key, pseudonym
 from medvision.data.sources import ImageFile, list_images
@@ -52,9 +52,9 @@ class Manifest:
         """Tell whether every image is gray."""
         return bool((self.rows.channels == 1).all())
 
-    def paths(self) -> list[Path]:
-        """Return the absolute path of each row."""
-        return [self.root / path for path in self.rows.path]
+    def sources(self) -> list[ImageSource]:
+        """Return where the image of each row is."""
+        return [ImageSource(self.root / path) for path in self.rows.path]
 
 
 @dataclass(frozen=True)

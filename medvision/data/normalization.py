@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from medvision.data.decode import decode_file, to_gray
+from medvision.data.decode import ImageSource, decode_file, to_gray
 from medvision.data.manifest import Manifest
 from medvision.data.parallel import map_files
 from medvision.data.split import Split
@@ -29,10 +29,10 @@ def compute_normalization(
 
     Raises DataInvalid if a channel is constant: nothing could be divided by its deviation.
     """
-    paths = manifest.paths()
+    sources = manifest.sources()
     train = split.indices("train")
     histograms = map_files(
-        partial(_histogram, channels=channels), [paths[i] for i in train], workers=workers, description="Normalizing"
+        partial(_histogram, channels=channels), [sources[i] for i in train], workers=workers, description="Normalizing"
     )
     total = np.zeros((channels, 256), dtype=np.int64)
     for histogram in histograms:
@@ -66,8 +66,8 @@ def save_normalization(statistics: Normalization, folder: Path) -> None:
     write_text(folder / CONSTANTS_FILE, constants)
 
 
-def _histogram(path: Path, channels: int) -> np.ndarray:
-    pixels = decode_file(path)
+def _histogram(source: ImageSource, channels: int) -> np.ndarray:
+    pixels = decode_file(source)
     if channels == 1:
         pixels = to_gray(pixels)
     if pixels.ndim == 2:

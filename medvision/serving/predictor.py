@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from medvision.data.decode import DATASET_FORMATS, decode_image, fit_to_square
+from medvision.data.decode import DATASET_FORMATS, ImageSource, decode_image, fit_to_square
 from medvision.evaluation.conformal import prediction_sets
 from medvision.evaluation.operating_point import is_called
 from medvision.evaluation.scoring import place, score_package
@@ -53,12 +53,12 @@ class Predictor:
         self._forms = sorted({_form(member.preprocessing) for member in self.info.members})
 
     def predict(
-        self, sources: Sequence[Path | bytes], *, formats: tuple[str, ...] = DATASET_FORMATS
+        self, sources: Sequence[ImageSource | Path | bytes], *, formats: tuple[str, ...] = DATASET_FORMATS
     ) -> list[Prediction]:
         """Predict images given as paths or as the bytes of their files; DecodeRejected names what is no image."""
         return self.answer([self.read(source, formats=formats) for source in sources])
 
-    def read(self, source: Path | bytes, *, formats: tuple[str, ...] = DATASET_FORMATS) -> Forms:
+    def read(self, source: ImageSource | Path | bytes, *, formats: tuple[str, ...] = DATASET_FORMATS) -> Forms:
         """Decode an image, once, and return it as the members take it; DecodeRejected if it is none."""
         image = decode_image(source, formats)
         return {form: fit_to_square(image, *form) for form in self._forms}

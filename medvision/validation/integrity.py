@@ -111,8 +111,8 @@ def check_pixels(manifest: Manifest, split: Split, *, workers: int | None) -> Ob
     A manifest takes a file for the same whose size and time are; whoever exchanges an image can set both.
     """
     test = split.indices("test")
-    paths, rows = manifest.paths(), manifest.rows.iloc[test]
-    found = map_files(hash_file, [paths[row] for row in test], workers=workers, description="Reading test images")
+    sources, rows = manifest.sources(), manifest.rows.iloc[test]
+    found = map_files(hash_file, [sources[row] for row in test], workers=workers, description="Reading test images")
     wrong = [number for number, (said, pixels) in enumerate(zip(rows.pixel_hash, found, strict=True)) if said != pixels]
     if not wrong:
         return None

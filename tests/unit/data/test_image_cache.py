@@ -58,16 +58,16 @@ def test_holds_decoded_squares(build, noise, write_image, tmp_path, channels, co
     images = open_cache(manifest, image_size=24, channels=channels, folder=tmp_path / "cache", workers=1)
     stored = channels if colour else 1
     assert images.shape == (8, 24, 24, stored) and images.dtype == np.uint8 and not images.flags.writeable
-    for row, path in enumerate(manifest.paths()):
-        assert np.array_equal(images[row], fit_to_square(decode_image(path), 24, stored))
+    for row, source in enumerate(manifest.sources()):
+        assert np.array_equal(images[row], fit_to_square(decode_image(source), 24, stored))
 
 
 def test_second_opening_decodes_nothing(build, sample, tmp_path):
     """Once made, the cache opens without the images."""
     manifest = build(sample)
     first = np.array(open_cache(manifest, image_size=24, channels=1, folder=tmp_path / "cache", workers=1))
-    for path in manifest.paths():
-        path.unlink()
+    for source in manifest.sources():
+        source.file.unlink()
     assert np.array_equal(open_cache(manifest, image_size=24, channels=1, folder=tmp_path / "cache", workers=1), first)
 
 
@@ -98,7 +98,7 @@ def test_kill_half_way(large, state, tmp_path):
     assert left.st_blocks * 512 >= left.st_size > 30 * 256 * 256 * 3
     images = open_cache(large, image_size=256, channels=3, folder=folder, workers=1)
     assert all(
-        np.array_equal(images[row], fit_to_square(decode_image(large.paths()[row]), 256, 3)) for row in (0, 15, 29)
+        np.array_equal(images[row], fit_to_square(decode_image(large.sources()[row]), 256, 3)) for row in (0, 15, 29)
     )
     assert not list(folder.glob("*.tmp"))
 
@@ -116,7 +116,7 @@ def test_two_processes_at_once(large, state, tmp_path):
 def test_failure_leaves_nothing(build, sample, tmp_path):
     """An image that has vanished since stops the filling, and leaves no file behind."""
     manifest = build(sample)
-    manifest.paths()[5].unlink()
+    manifest.sources()[5].file.unlink()
     with pytest.raises(Exception, match="damaged image"):
         open_cache(manifest, image_size=24, channels=1, folder=tmp_path / "cache", workers=1)
     assert [path.suffix for path in (tmp_path / "cache").iterdir()] == [".lock"]

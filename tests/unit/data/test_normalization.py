@@ -37,7 +37,7 @@ def test_equals_numpy(dataset, channels):
     manifest, split = dataset
     mode = "L" if channels == 1 else "RGB"
     pixels = [
-        np.asarray(Image.open(manifest.paths()[row]).convert(mode), np.float64).reshape(-1, channels) / 255
+        np.asarray(Image.open(manifest.sources()[row].file).convert(mode), np.float64).reshape(-1, channels) / 255
         for row in split.indices("train")
     ]
     together = np.concatenate(pixels)

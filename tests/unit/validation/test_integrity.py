@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from validation_cases import CLASSES, evaluation_with, predictions_with
 
-from medvision.data.decode import hash_file
+from medvision.data.decode import ImageSource, hash_file
 from medvision.data.manifest import Manifest
 from medvision.data.split import Split
 from medvision.errors import DecodeRejected
@@ -179,7 +179,7 @@ def test_pixels_are_read_again(tmp_path):
     for number in range(3):
         Image.new("L", (8, 8), 10 * number).save(tmp_path / f"{number}.png")
     names = [f"{number}.png" for number in range(3)]
-    hashes = [hash_file(tmp_path / name) for name in names]
+    hashes = [hash_file(ImageSource(tmp_path / name)) for name in names]
     manifest = Manifest(tmp_path, CLASSES, pd.DataFrame({"path": names, "pixel_hash": hashes}), (), 0, "", "m")
     split = Split(np.array(["train", "test", "test"]), "m", "s")
     Image.new("L", (8, 8), 99).save(tmp_path / "0.png")
