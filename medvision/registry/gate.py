@@ -143,6 +143,8 @@ def check_promotion(case: Case, files: ModelFiles, trainer: str | None, rules: R
     """
     digest = _stated_digest(case, files)
     proof = _find_verdict(case, files, digest, trainer, rules)
+    # What a later verdict says counts, whatever its policy: loading would refuse the version by it.
+    _find_passed(case, files, digest, rules)
     _check_bytes(case, files, digest)
     return replace(proof, code_sha256=own_code())
 

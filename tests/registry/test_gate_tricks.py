@@ -148,6 +148,16 @@ def test_a_later_verdict_that_is_not_passed(registry):
     assert registry.client.get_model_version(NAME, str(first)).tags["medvision.verdict"] == "failed"
 
 
+def test_a_challenger_that_has_failed_since(registry):
+    """What the last verdict says counts for a challenger too, whatever its policy: loading would refuse it."""
+    failed = registry.signed(1, "production", state="failed", made_at=LATER)
+    number = registry.register(verdicts={"staging": registry.signed(1, "staging"), "production": failed})
+    with pytest.raises(GateFailed, match=r"Rule: verdict.*failed under policy production"):
+        promote(registry.client, NAME, number, to="challenger")
+    registry.attach(model_id(registry, number), "staging", registry.signed(1, "staging", made_at="2026-11-23T12:00:00+00:00"))
+    promote(registry.client, NAME, number, to="challenger")
+
+
 @pytest.mark.parametrize(
     "key", [" medvision.verdict", "\N{FULLWIDTH LATIN SMALL LETTER M}edvision.verdict", "version ", "Version", "free "]
 )
