@@ -55,14 +55,14 @@ def run_evidence(config: Config, model: str, out: Path | None = None) -> Evidenc
     from medvision.documents.evidence import write_archive
     from medvision.documents.evidence_material import gather_material
     from medvision.errors import ConfigInvalid
-    from medvision.registry.packages import look_up, models_uri
+    from medvision.registry.packages import look_up
     from medvision.tracking.mlflow_sink import prepare, registry_uri, tracking_uri
 
     if out is not None and out.suffix != ".zip":
         raise ConfigInvalid(f"--out expects a .zip file; found {out}.")
     prepare()
     uri = tracking_uri(config)
-    found = look_up(uri, models_uri(model), again="evidence")
+    found = look_up(uri, model, again="evidence")
     if not found.number:
         raise ConfigInvalid(f"{model} is no registered version. Give NAME/NUMBER, NAME/1.2.0 or NAME@champion.")
     material = gather_material(config, found, MlflowClient(uri, registry_uri(config)), uri)

@@ -58,7 +58,7 @@ def run_predict(config: Config, model: str, paths: Sequence[Path], out: Path | N
     """Answer every file that can be read; DataInvalid, once all others are answered and written, if any can't be."""
     from medvision.errors import DataInvalid, DecodeRejected
     from medvision.registry.gate import VERDICTS
-    from medvision.registry.packages import look_up, models_uri, open_package
+    from medvision.registry.packages import look_up, open_package
     from medvision.serving.trust import require_verdict
     from medvision.tracking.mlflow_sink import prepare, tracking_uri
 
@@ -66,7 +66,7 @@ def run_predict(config: Config, model: str, paths: Sequence[Path], out: Path | N
     files = list_files(paths)
     prepare()
     uri = tracking_uri(config)
-    found = look_up(uri, models_uri(model), again="predict")
+    found = look_up(uri, model, again="predict")
     with open_package(uri, found) as (package, beside):
         # Nothing that lies beside the package is run here.
         predictor = _load(package, config)

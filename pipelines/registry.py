@@ -44,8 +44,8 @@ def find_version(client: MlflowClient, text: str) -> Named:
     from mlflow.exceptions import MlflowException
 
     from medvision.errors import ConfigInvalid
+    from medvision.registry.answers import translated
     from medvision.registry.names import parse_version_name
-    from medvision.registry.promotion import translated
 
     named = parse_version_name(text)
     with translated(client):

@@ -87,7 +87,7 @@ def _fetch_results(config: Config, run_id: str, digest: str) -> None:
     """Fetch the newest evaluation of a package, and the newest verdict on it, that MLflow has; what it lacks, lacks."""
     from mlflow import MlflowClient
 
-    from medvision.registry.registration import reaching
+    from medvision.registry.answers import reaching
     from medvision.tracking.mlflow_sink import tracking_uri
 
     uri = tracking_uri(config)

@@ -32,14 +32,14 @@ def serve(
     from medvision.registry.packages import models_uri
 
     settings, uri = configure(config, None, set_), models_uri(model)
-    check_servable(settings, uri)
+    check_servable(settings, model)
     say(f"Serving {uri} on http://{host}:{port}/invocations (stop with Ctrl-C)")
     command = serve_command(uri, port=port, host=host)
     # In place of this process, so that signals reach the server itself.
     os.execve(sys.executable, command, serve_environment(settings))
 
 
-def check_servable(config: Config, uri: str) -> None:
+def check_servable(config: Config, model: str) -> None:
     """Raise what the model would refuse to answer for, before MLflow starts a server: GateFailed, CheckpointCorrupt.
 
     MLflow runs the code that lies beside the package before any check of ours: it is checked here.
@@ -51,7 +51,7 @@ def check_servable(config: Config, uri: str) -> None:
     from medvision.tracking.mlflow_sink import tracking_uri
 
     client, state = open_registry(config), config.paths.state
-    found = look_up(tracking_uri(config), uri, again="serve")
+    found = look_up(tracking_uri(config), model, again="serve")
     with open_package(tracking_uri(config), found) as (package, files):
         require_verdict(found.name, verify_digest(package), files.path(VERDICTS), state=state)
         require_loader(found.name, files, promoted_code(client, found, trusted_keys(state)))

@@ -20,7 +20,7 @@ from medvision.documents.sbom import make_sbom
 from medvision.documents.training_runs import TrainingRun, describe_weights, search_runs
 from medvision.files import project_root
 from medvision.records import Audit, Normalization, PackageInfo, as_dict, record_fingerprint
-from medvision.registry.promotion import translated
+from medvision.registry.answers import translated
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -20,11 +20,12 @@ from medvision.documents.training_runs import find_training_runs
 from medvision.errors import ConfigInvalid, DataInvalid, VerdictUntrusted
 from medvision.models.package_files import INFO
 from medvision.records import Details, Evaluation, PackageInfo, Verdict, as_dict, load_record, record_fingerprint
+from medvision.registry.answers import translated
 from medvision.registry.gate import ENVELOPE, PACKAGE, VERDICTS
 from medvision.registry.ledger import parse
 from medvision.registry.model_files import ModelFiles, open_files
 from medvision.registry.packages import FoundModel
-from medvision.registry.promotion import read_ledger_texts, translated
+from medvision.registry.promotion import read_ledger_texts
 from medvision.registry.verification import check_registry
 from medvision.validation.attestation import open_envelope, render_json
 from medvision.validation.gate import evaluation_fingerprint

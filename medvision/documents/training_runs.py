@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from medvision.config import Config
 from medvision.models.licences import StartingWeights, describe_starting_weights
 from medvision.records import PackageInfo
-from medvision.registry.promotion import translated
+from medvision.registry.answers import translated
 from medvision.tracking.journal import Journal, outbox
 from medvision.tracking.mlflow_sink import RUN_KEY_TAG
 

@@ -9,10 +9,10 @@ from medvision.config import Config
 from medvision.errors import CheckpointCorrupt, SourceUnusable, TrackingUnavailable
 from medvision.models.package_files import verify_digest
 from medvision.records import PackageInfo
+from medvision.registry.answers import reaching
 from medvision.registry.gate import PACKAGE
 from medvision.registry.loader import CODE, check_loader, requirements
 from medvision.registry.model_files import open_files
-from medvision.registry.registration import reaching
 from medvision.tracking.journal import Journal, outbox
 from medvision.tracking.mlflow_sink import RUN_KEY_TAG, tracking_uri
 from medvision.tracking.recorder import Recorder
@@ -73,7 +73,7 @@ def _logged_models(config: Config, run_key: str) -> list[str]:
     from mlflow import MlflowClient
 
     uri = tracking_uri(config)
-    with reaching(uri):
+    with reaching(uri, again="register"):
         client = MlflowClient(uri, uri)
         experiments = [found.experiment_id for found in client.search_experiments()]
         runs = client.search_runs(experiments, f"tags.`{RUN_KEY_TAG}` = '{run_key}'")

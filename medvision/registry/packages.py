@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from medvision.errors import ConfigInvalid, LedgerBroken
+from medvision.registry.answers import reaching
 from medvision.registry.gate import PACKAGE
 from medvision.registry.ledger import CHAMPION, check_chain, last_promotion
 from medvision.registry.model_files import ModelFiles, model_id, open_files
 from medvision.registry.names import is_run_id, parse_version_name
 from medvision.registry.promotion import read_ledger
-from medvision.registry.registration import reaching
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -49,8 +49,8 @@ def models_uri(model: str) -> str:
     return f"models:/{found.name}/{found.number}" if found.number is not None else f"models:/{found.name}@{found.alias}"
 
 
-def look_up(tracking_uri: str, uri: str, *, again: str) -> FoundModel:
-    """Return what models:/NAME/NUMBER, models:/NAME@ALIAS or models:/m-ID is now.
+def look_up(tracking_uri: str, model: str, *, again: str) -> FoundModel:
+    """Return what NAME/NUMBER, NAME/MAJOR.MINOR.PATCH, NAME@ALIAS or a URI such as models:/m-ID is now.
 
     Raises ConfigInvalid for what MLflow does not know; TrackingUnavailable, which names the step to run ``again``, if
     it does not answer.
@@ -59,7 +59,7 @@ def look_up(tracking_uri: str, uri: str, *, again: str) -> FoundModel:
     from mlflow.exceptions import MlflowException
     from mlflow.store.artifact.utils.models import get_model_name_and_version
 
-    client = MlflowClient(tracking_uri, tracking_uri)
+    client, uri = MlflowClient(tracking_uri, tracking_uri), models_uri(model)
     with reaching(tracking_uri, again=again):
         try:
             found = get_model_name_and_version(client, uri)
@@ -70,7 +70,7 @@ def look_up(tracking_uri: str, uri: str, *, again: str) -> FoundModel:
             if error.get_http_status_code() >= 500:
                 raise
             raise ConfigInvalid(
-                f"There is no model {uri} ({error.message}). Give NAME/NUMBER or NAME@ALIAS, for example "
+                f"There is no model {model} ({error.message}). Give NAME/NUMBER or NAME@ALIAS, for example "
                 "brain-mri-resnet18@champion."
             ) from None
     return FoundModel(version.name, str(version.version), version.tags.get("version", ""), str(version.source))

@@ -5,11 +5,10 @@ MLflow's errors become medvision's. A registry without the gate is refused: it w
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from medvision.errors import ConfigInvalid, GateFailed, PromotionConflict, TrackingUnavailable
+from medvision.errors import ConfigInvalid, GateFailed
+from medvision.registry.answers import place, translated
 from medvision.registry.ledger import CHAMPION, Entry, parse, read_chain, rollback_target
 from medvision.registry.requests import LEDGER_TAG, TAG, UNSAID, Action, Unsaid, render_request
 
@@ -85,7 +84,7 @@ def read_ledger_texts(client: MlflowClient, name: str) -> dict[int, str]:
         found = client.search_registered_models(f"name = '{name}' AND tag.`{LEDGER_TAG}` = 'all'")
     if not found:
         raise ConfigInvalid(
-            f"The registry at {_place(client)} has no gate, or no model {name}. Start the server with: medvision ui; "
+            f"The registry at {place(client)} has no gate, or no model {name}. Start the server with: medvision ui; "
             "on a database use a URI that begins with medvision+"
         )
     return {int(sequence): text for sequence, text in found[0].tags.items()}
@@ -98,27 +97,6 @@ def holder(client: MlflowClient, name: str, alias: str) -> int | None:
     return None if number is None else int(number)
 
 
-@contextlib.contextmanager
-def translated(client: MlflowClient) -> Iterator[None]:
-    """Turn MLflow's errors into medvision's."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        yield
-    except (MlflowException, OSError) as error:
-        status = error.get_http_status_code() if isinstance(error, MlflowException) else 503
-        message = getattr(error, "message", "") or str(error)
-        if status == 409:
-            raise PromotionConflict(message) from None
-        if status == 403:
-            raise GateFailed(message) from None
-        if status < 500:
-            raise ConfigInvalid(message) from None
-        raise TrackingUnavailable(
-            f"The registry at {_place(client)} does not answer. Once it is back, run the same command again."
-        ) from error
-
-
 def _ask(client: MlflowClient, name: str, version: int, action: Action, **parts: Any) -> Entry:
     before = max(read_ledger_texts(client, name), default=0)
     with translated(client):
@@ -129,9 +107,3 @@ def _ask(client: MlflowClient, name: str, version: int, action: Action, **parts:
     made = [entry for entry in told if entry.action == action]
     # What is so already makes no entry: then it is the one that made it so.
     return next((entry for entry in made if entry.sequence > before), (made or told)[-1])
-
-
-def _place(client: MlflowClient) -> str:
-    from medvision.tracking.mlflow_sink import without_credentials
-
-    return without_credentials(str(client._registry_uri))

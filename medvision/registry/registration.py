@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medvision.errors import ConfigInvalid, GateFailed, PromotionConflict, TrackingUnavailable, VersionConflict
+from medvision.errors import ConfigInvalid, GateFailed, VersionConflict
 from medvision.records import Evaluation, Verdict
+from medvision.registry.answers import reaching
 from medvision.registry.description import describe_version, own_text
 from medvision.registry.gate import ENVELOPE, VERDICTS
 from medvision.registry.names import SEMANTIC, version_alias
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from mlflow.entities import LoggedModel
     from mlflow.entities.model_registry import ModelVersion
 
-# What the registry refuses, by MLflow's name for it; whatever else it refuses was asked for wrongly.
-_REFUSALS = {"PERMISSION_DENIED": GateFailed, "RESOURCE_CONFLICT": PromotionConflict}
 # The gate sets them, and nobody else can.
 _DIGEST_TAG, _VERDICT_TAG = "medvision.package_digest", "medvision.verdict"
 
@@ -200,7 +199,7 @@ class Registry:
     def _client(self) -> Iterator[MlflowClient]:
         from mlflow import MlflowClient
 
-        with reaching(self.tracking_uri):
+        with reaching(self.tracking_uri, again="register"):
             yield MlflowClient(self.tracking_uri, self.registry_uri)
 
 
@@ -211,23 +210,6 @@ class RegisteredVersion:
     registration: Registration
     source: str
     description: str
-
-
-@contextlib.contextmanager
-def reaching(tracking_uri: str, *, again: str = "register") -> Iterator[None]:
-    """Turn the many ways in which a registry does not answer into one error."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        yield
-    except (MlflowException, OSError) as error:
-        status = error.get_http_status_code() if isinstance(error, MlflowException) else 503
-        if isinstance(error, MlflowException) and 400 <= status < 500:
-            raise _REFUSALS.get(error.error_code, ConfigInvalid)(error.message) from None
-        raise TrackingUnavailable(
-            f"The registry at {without_credentials(tracking_uri)} does not answer. "
-            f"Once it is back, run: medvision {again}."
-        ) from error
 
 
 def _require_gate(client: MlflowClient, place: str) -> None:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from medvision.errors import LedgerBroken
+from medvision.registry.answers import translated
 from medvision.registry.ledger import CHALLENGER, CHAMPION, Entry, check_chain, holders, read_chain, was_champion
-from medvision.registry.promotion import read_ledger_texts, translated
+from medvision.registry.promotion import read_ledger_texts
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

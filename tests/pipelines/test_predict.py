@@ -141,15 +141,16 @@ def test_json_is_a_summary(project, paths):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ((f"{MODEL}/77", DATASET), "There is no model models:/"),
-        ((f"{MODEL}@nobody", DATASET), "There is no model models:/"),
+        ((f"{MODEL}/77", DATASET), f"There is no model {MODEL}/77"),
+        ((f"{MODEL}/9.9.9", DATASET), f"There is no model {MODEL}/9.9.9"),
+        ((f"{MODEL}@nobody", DATASET), f"There is no model {MODEL}@nobody"),
         ((f"{MODEL}/1.0.x", DATASET), "Expected NAME/3, NAME/1.2.0 or NAME@champion; found"),
         (("nothing", DATASET), "Expected NAME/3, NAME/1.2.0 or NAME@champion; found 'nothing'"),
         ((f"{MODEL}/1", "missing.png"), "There is no file or folder missing.png"),
         ((f"{MODEL}/1", "config"), "There is no image in config"),
         ((f"{MODEL}/1", DATASET, "--out", "answers.xlsx"), "ends in .csv, .json, .parquet"),
     ],
-    ids=["version", "alias", "no version", "name", "path", "no images", "suffix"],
+    ids=["version", "semantic version", "alias", "no version", "name", "path", "no images", "suffix"],
 )
 def test_what_cannot_be_asked_is_named(project, arguments, said):
     """An unknown model, path or kind of file ends the command with 2 and a sentence."""

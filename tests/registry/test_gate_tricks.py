@@ -154,7 +154,9 @@ def test_a_challenger_that_has_failed_since(registry):
     number = registry.register(verdicts={"staging": registry.signed(1, "staging"), "production": failed})
     with pytest.raises(GateFailed, match=r"Rule: verdict.*failed under policy production"):
         promote(registry.client, NAME, number, to="challenger")
-    registry.attach(model_id(registry, number), "staging", registry.signed(1, "staging", made_at="2026-11-23T12:00:00+00:00"))
+    registry.attach(
+        model_id(registry, number), "staging", registry.signed(1, "staging", made_at="2026-11-23T12:00:00+00:00")
+    )
     promote(registry.client, NAME, number, to="challenger")
 
 
