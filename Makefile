@@ -3,6 +3,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+# Two processes, so one thread each: OpenMP's threads wait by spinning.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 .PHONY: setup demo test test-all check format lock system-packages benchmarks clean
 
@@ -20,12 +22,11 @@ $(INSTALLED): requirements.lock pyproject.toml
 demo: setup
 	$(BIN)/medvision demo
 
-# Two processes, so one thread each: OpenMP's threads wait by spinning.
 test: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+	$(PYTEST) -m "not slow"
 
 test-all: setup
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 check: setup
 	$(BIN)/ruff check .
