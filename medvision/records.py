@@ -404,12 +404,13 @@ class Robustness:
 
 @dataclass(frozen=True)
 class Latency:
-    """Milliseconds from one uint8 image to its probabilities: percentiles of ``n`` answers."""
+    """Milliseconds from one uint8 image to its probabilities: percentiles of ``n`` answers, each by so many threads."""
 
     p50_ms: float
     p95_ms: float
     p99_ms: float
     n: int
+    threads: int
 
 
 @dataclass(frozen=True)

@@ -159,6 +159,7 @@ def _speed(speed: Speed) -> Grid:
     rows = (
         ("latency of one image, median", f"{speed.latency.p50_ms:.1f} ms"),
         ("latency, 95th percentile", f"{speed.latency.p95_ms:.1f} ms"),
+        ("threads an image", f"{speed.latency.threads}"),
         ("throughput", f"{speed.throughput_images_s:.0f} images a second"),
         ("parameters", f"{speed.n_parameters:,}"),
     )

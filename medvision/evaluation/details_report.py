@@ -93,7 +93,7 @@ def _speed(speed: Speed) -> str:
     return (
         f"Speed on {speed.hardware}, decoding not counted\n\n"
         f"one image: p50 {latency.p50_ms:.1f} ms, p95 {latency.p95_ms:.1f} ms, p99 {latency.p99_ms:.1f} ms "
-        f"({latency.n} answers)\n"
+        f"({latency.n} answers, threads: {latency.threads})\n"
         f"batches of {speed.batch_size}: {speed.throughput_images_s:.0f} images/s; weights and a batch of 64: "
         f"{speed.peak_memory_bytes / 1e6:.0f} MB of memory at most\n"
         f"{speed.n_parameters / 1e6:.2f} million parameters, package of {speed.size_bytes / 1e6:.1f} MB"

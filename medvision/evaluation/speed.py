@@ -25,12 +25,18 @@ _SAMPLE_S = 0.002
 def measure_latency(info: PackageInfo, networks: Sequence[torch.nn.Module], *, seconds: float = 3.0) -> Latency:
     """Time single images, one after the other, from uint8 squares to probabilities, where ``place`` put the networks.
 
-    At least 50 answers, and as many as ``seconds`` allow, after five that warm up.
+    At least 50 answers, and as many as ``seconds`` allow, after five that warm up: by all threads, and by one, of which
+    the better is returned. On a core that another job uses, threads wait for the one that is late: 1.5 s in place of
+    13 ms were seen, and 31 ms with one thread.
     """
     answer = _answering(info, networks, batch=1)
-    times_ms = 1000 * _times(answer, seconds)
-    p50, p95, p99 = np.percentile(times_ms, (50, 95, 99))
-    return Latency(p50_ms=float(p50), p95_ms=float(p95), p99_ms=float(p99), n=len(times_ms))
+    found = []
+    for threads in sorted({torch.get_num_threads(), 1}):
+        with _threads(threads):
+            times_ms = 1000 * _times(answer, seconds)
+        p50, p95, p99 = np.percentile(times_ms, (50, 95, 99)).tolist()
+        found.append(Latency(p50_ms=p50, p95_ms=p95, p99_ms=p99, n=len(times_ms), threads=threads))
+    return min(found, key=lambda latency: latency.p95_ms)
 
 
 def measure_speed(info: PackageInfo, networks: Sequence[torch.nn.Module], *, size_bytes: int, hardware: str) -> Speed:
@@ -56,6 +62,16 @@ def measure_speed(info: PackageInfo, networks: Sequence[torch.nn.Module], *, siz
         n_parameters=sum(parameter.numel() for network in networks for parameter in network.parameters()),
         hardware=hardware,
     )
+
+
+@contextmanager
+def _threads(number: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _weight_bytes(network: torch.nn.Module) -> int:

@@ -198,7 +198,8 @@ def _hold_latency(policy: Policy, evidence: Evidence) -> Iterator[RuleOutcome]:
         return
     met = found <= allowed
     message = f"95 of 100 single images are answered in {found:.1f} ms, {allowed:g} ms are allowed"
-    remedy = "" if met else "Choose a smaller model or image size, or validate on the hardware that will answer."
+    mend = "Choose a smaller model or image size, or validate on the hardware that will answer, free of other work."
+    remedy = "" if met else mend
     yield RuleOutcome(rule, "passed" if met else "failed", allowed, found, None, None, message, remedy)
 
 

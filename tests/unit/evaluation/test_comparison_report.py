@@ -36,7 +36,7 @@ def comparison(evaluate, as_predictions, predictions):
             if perfect:
                 y_score = np.eye(k)[y_true] if i else np.tile(np.eye(k)[0], (200, 1))
             scored.append((name, as_predictions(y_true, y_score, classes, groups)))
-            speed = Speed(Latency(3.1 * (i + 1), 45.2, 1199.9, 50), 64, 2204.4, 12_345_678_901, 3_450_000_000,
+            speed = Speed(Latency(3.1 * (i + 1), 45.2, 1199.9, 50, 1), 64, 2204.4, 12_345_678_901, 3_450_000_000,
                           11_200_000 * (i + 1), "AMD EPYC 7763 64-Core Processor, 8 threads")  # fmt: skip
             compared.append(ComparedModel(name, evaluate(y_true, y_score, classes, groups), speed))
         compared.sort(key=lambda model: -model.evaluation.overall.balanced_accuracy.value)

@@ -102,7 +102,7 @@ def report(y_true, y_score, evaluation, groups=None):
         selections=(select_at_coverage(y_true, y_score, groups, 0.8),),
         abstention=abstain_by_sets(y_true, prediction_sets(y_score, conformal), groups),
         tables=(Table("Subgroups", "By age.", ("group", "sensitivity"), (("under 50", "0.90"), ("over 50", "0.88"))),),
-        speed=Speed(Latency(8.1, 11.3, 14.9, 370), 16, 141.2, 88_000_000, 9_100_000, 2_226_434, "a CPU"),
+        speed=Speed(Latency(8.1, 11.3, 14.9, 370, 2), 16, 141.2, 88_000_000, 9_100_000, 2_226_434, "a CPU"),
         looks=3,
         audit=Audit("phantom", "", "", 400, None, {}, 58, (finding,)),
     )  # fmt: skip

@@ -36,6 +36,19 @@ class Slow(Tiny):
         return super().forward(images)
 
 
+class Waiting(nn.Module):
+    """Takes a time that depends on the number of threads, and uses none of them."""
+
+    def __init__(self, seconds):
+        super().__init__()
+        self.seconds = seconds
+        self.weight = nn.Parameter(torch.zeros(1))
+
+    def forward(self, images):
+        time.sleep(self.seconds(torch.get_num_threads()))
+        return torch.zeros(len(images), 3)
+
+
 class Hungry(Tiny):
     """Holds 64 MB for a while."""
 
@@ -76,6 +89,15 @@ def test_latency_is_what_an_answer_takes(package):
     assert 4 <= found.p50_ms <= found.p95_ms <= found.p99_ms
     assert found.p50_ms < 12
     assert found.n >= 50
+
+
+def test_latency_is_that_of_as_many_threads_as_do_best(package):
+    """Where threads wait for one another, an image is timed by one; the process has as many as before afterwards."""
+    torch.set_num_threads(2)
+    found = measure_latency(package(), [Waiting(lambda threads: 0.02 * (threads - 1))], seconds=0.1)
+    assert found.threads == 1 and found.p95_ms < 20
+    found = measure_latency(package(), [Waiting(lambda threads: 0.02 / threads)], seconds=0.1)
+    assert found.threads == torch.get_num_threads() == 2
 
 
 def test_latency_takes_its_time(package):
