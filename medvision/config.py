@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 
 from medvision.errors import ConfigInvalid
 from medvision.files import project_root
+from medvision.windows import parse_window
 
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
@@ -44,6 +45,11 @@ class DatasetConfig(_Section):
     patient_pattern: str | None = Field(
         None, description="Regular expression on the file name; its groups, joined, name the patient."
     )
+    window: str = Field(
+        "",
+        description="What CT values are seen through: brain, lung, bone, soft_tissue, or CENTER,WIDTH in HU; "
+        "the file's own if not given.",
+    )
     on_leak: Literal["drop", "regroup", "fail"] = "drop"
     max_rejected_fraction: float = Field(0.0, ge=0, le=1)
     val_fraction: float = Field(0.15, gt=0, lt=1)
@@ -61,6 +67,13 @@ class DatasetConfig(_Section):
             if groups == 0:
                 raise ValueError("needs at least one group in parentheses, which names the patient")
         return pattern
+
+    @field_validator("window")
+    @classmethod
+    def _is_window(cls, window: str) -> str:
+        if window:
+            parse_window(window)
+        return window
 
 
 class TransformConfig(_Section):

@@ -62,13 +62,15 @@ class Normalization:
 class Preprocessing:
     """How an image file becomes a model's input: decoded, converted to ``channels``, resized to a square.
 
-    Normalization happens inside the network, with these values.
+    Normalization happens inside the network, with these values. ``window``: what CT values are seen through, a preset
+    or "CENTER,WIDTH"; "" for the file's own.
     """
 
     image_size: int
     channels: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    window: str = ""
 
 
 @dataclass(frozen=True)

@@ -175,7 +175,11 @@ def build_network_and_data(
     # The head starts from the seed, whatever ran before in this process.
     torch.manual_seed(config.training.seed)
     network = build_network(
-        architecture, mean=normalization.mean, std=normalization.std, pretrained=config.training.pretrained
+        architecture,
+        mean=normalization.mean,
+        std=normalization.std,
+        pretrained=config.training.pretrained,
+        window=config.dataset.window,
     )
     return network, data
 

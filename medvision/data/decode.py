@@ -7,23 +7,33 @@ DecodeRejected with a reason; nothing is repaired or guessed.
 from __future__ import annotations
 
 import hashlib
-import io
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
+from medvision.data.dicom import count_dicom_frames, decode_dicom
+from medvision.data.dicom_file import looks_like_dicom
+from medvision.data.nifti import count_nifti_slices, decode_nifti, looks_like_nifti
+from medvision.data.raster import RASTER_FORMATS, decode_raster
 from medvision.errors import DecodeRejected
 
-# MPO, which some cameras write, is opened by the JPEG plugin: Pillow fails on it as a name of its own.
-DATASET_FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
+DATASET_FORMATS = (*RASTER_FORMATS, "DICOM", "NIFTI")
 # Requests come from strangers: the two formats with the most tested decoders only.
 UPLOAD_FORMATS = ("PNG", "JPEG")
-# The largest mammogram that we know of is 4708 x 5844 = 27.5 million pixels.
-MAX_PIXELS = 40_000_000
 
-_WITH_ALPHA = {"LA", "La", "PA", "RGBA", "RGBa"}
+_SIGNATURES = {
+    b"\xff\xd8\xff": "JPEG",
+    b"\x89PNG\r\n\x1a\n": "PNG",
+    b"BM": "BMP",
+    b"II*\0": "TIFF",
+    b"MM\0*": "TIFF",
+    b"PK\x03\x04": "ZIP",
+    b"PK\x05\x06": "ZIP",
+}
+# The start of a gzip file, of which the first 348 bytes of what it holds are needed.
+_START_BYTES = 4096
 
 
 @dataclass(frozen=True)
@@ -42,7 +52,8 @@ def decode_image(source: ImageSource | Path | bytes, formats: tuple[str, ...] = 
     """Decode an image, or the only one of a file or of its bytes.
 
     The EXIF orientation is applied, transparency is laid over black, 16-bit samples are rescaled to 8 bits, and only
-    the first frame of an animation is read.
+    the first frame of an animation is read. How DICOM and NIfTI values become gray levels is said in ``dicom_display``
+    and ``nifti``.
 
     Returns
     -------
@@ -50,23 +61,52 @@ def decode_image(source: ImageSource | Path | bytes, formats: tuple[str, ...] = 
 
     Raises
     ------
-    DecodeRejected: not a whole, readable image in one of ``formats`` with at most MAX_PIXELS pixels.
+    DecodeRejected: not a whole, readable image in one of ``formats`` with at most MAX_PIXELS pixels, no such frame in
+    it, or a window for an image that has no Hounsfield units.
     """
-    file = source.file if isinstance(source, ImageSource) else source
-    try:
-        with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file, formats=formats) as image:
-            _check_header(image)
-            image.load()
-            return _to_array(ImageOps.exif_transpose(image), _black_and_white(image))
-    except DecodeRejected:
-        raise
-    except UnidentifiedImageError:
-        raise DecodeRejected(f"not a readable image; expected one of {', '.join(formats)}") from None
-    except Image.DecompressionBombError:
-        raise DecodeRejected(f"more than {MAX_PIXELS:,} pixels") from None
-    # A decoder on damaged input may raise anything: OSError, SyntaxError, struct.error, ValueError, MemoryError ...
-    except Exception as error:
-        raise DecodeRejected(_one_line(error)) from None
+    source = source if isinstance(source, ImageSource) else ImageSource(source)
+    kind = sniff_format(source.file)
+    if kind in {"DICOM", "NIFTI"} and kind in formats:
+        decode = decode_dicom if kind == "DICOM" else decode_nifti
+        return decode(source.file, source.frame, source.window)
+    pixels = decode_raster(source.file, formats)
+    if source.frame != 0:
+        raise DecodeRejected(f"no frame {source.frame}; the file has one image")
+    if source.window:
+        raise DecodeRejected(
+            f"the window {source.window} was asked for, but this image has no Hounsfield units any more; expected the "
+            "DICOM or NIfTI file that it was made of"
+        )
+    return pixels
+
+
+def sniff_format(file: Path | bytes) -> str:
+    """Return the format that a file's first bytes say: one of DATASET_FORMATS, "ZIP", or "" for any other.
+
+    Raises DecodeRejected: the file can't be opened.
+    """
+    start = file[:_START_BYTES] if isinstance(file, bytes) else _read_start(file)
+    # First, since of a file without preamble or with one that passes for a TIFF only these say what it is.
+    if looks_like_dicom(start):
+        return "DICOM"
+    if looks_like_nifti(start):
+        return "NIFTI"
+    return next((kind for signature, kind in _SIGNATURES.items() if start.startswith(signature)), "")
+
+
+def count_frames(file: Path) -> int:
+    """Return how many images a file holds: frames of a DICOM file, slices of a NIfTI file, 1 of any other.
+
+    Raises DecodeRejected: the file is no image by its first bytes, or, of DICOM and NIfTI, by its header.
+    """
+    kind = sniff_format(file)
+    if kind == "DICOM":
+        return count_dicom_frames(file)
+    if kind == "NIFTI":
+        return count_nifti_slices(file)
+    if kind not in DATASET_FORMATS:
+        raise DecodeRejected(f"not a readable image; expected one of {', '.join(DATASET_FORMATS)}")
+    return 1
 
 
 def decode_file(source: ImageSource) -> np.ndarray:
@@ -123,44 +163,9 @@ def hash_file(source: ImageSource) -> str:
     return hash_pixels(collapse_gray(decode_file(source)))
 
 
-def _check_header(image: Image.Image) -> None:
-    width, height = image.size
-    if width * height > MAX_PIXELS:
-        raise DecodeRejected(f"{width} x {height} pixels; at most {MAX_PIXELS:,} are read")
-    if image.format == "TIFF" and getattr(image, "n_frames", 1) > 1:
-        raise DecodeRejected("a TIFF of several pages; expected one image a file")
-
-
-def _black_and_white(image: Image.Image) -> tuple[int, int]:
-    """Return the samples that stand for black and white where there are more than 8 bits of them."""
-    # TIFF 6.0: tag 258 is BitsPerSample; tag 262, PhotometricInterpretation, is 0 for WhiteIsZero, as some X-rays are.
-    tags = getattr(image, "tag_v2", {})
-    brightest = 4095 if tags.get(258) == (12,) else 65535
-    return (brightest, 0) if tags.get(262) == 0 else (0, brightest)
-
-
-def _to_array(image: Image.Image, black_and_white: tuple[int, int]) -> np.ndarray:
-    if image.mode == "F":
-        raise DecodeRejected("32-bit float pixels, which have no fixed range; expected 8 or 16 bits")
-    if image.mode.startswith("I"):
-        return _from_16_bit(np.asarray(image), *black_and_white)
-    if image.mode in _WITH_ALPHA or "transparency" in image.info:
-        gray = image.mode in {"LA", "La", "L", "1"}
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image)
-        return np.asarray(image.convert("L" if gray else "RGB"))
-    return np.asarray(image.convert("L" if image.mode in {"1", "L"} else "RGB"))
-
-
-def _from_16_bit(samples: np.ndarray, black: int, white: int) -> np.ndarray:
-    brightest = max(black, white)
-    if samples.min(initial=0) < 0 or samples.max(initial=0) > brightest:
-        raise DecodeRejected(f"pixels outside 0 to {brightest:,}; expected 8 or 16 bits")
-    # PNG specification, 13.12: a linear map, so that full range stays full range.
-    above_black = np.abs(samples.astype(np.int32) - black)
-    return ((above_black * 255 + brightest // 2) // brightest).astype(np.uint8)
-
-
-def _one_line(error: Exception) -> str:
-    text = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return f"damaged image ({text})"
+def _read_start(file: Path) -> bytes:
+    try:
+        with file.open("rb") as stream:
+            return stream.read(_START_BYTES)
+    except OSError as error:
+        raise DecodeRejected(f"can't be read ({error.strerror or type(error).__name__}): {file}") from None

@@ -31,7 +31,7 @@ class Manifest:
     (1 also for a colour file that holds a gray image).
 
     ``rejected`` has path and reason of every file that could not be read. ``unmatched`` counts the rows in whose file
-    name the patient pattern was not found.
+    name the patient pattern was not found. ``window``: what CT values are seen through, "" for the files' own.
     """
 
     root: Path
@@ -41,6 +41,7 @@ class Manifest:
     unmatched: int
     listing: str
     fingerprint: str
+    window: str = ""
 
     @property
     def knows_patients(self) -> bool:
@@ -54,7 +55,7 @@ class Manifest:
 
     def sources(self) -> list[ImageSource]:
         """Return where the image of each row is."""
-        return [ImageSource(self.root / path) for path in self.rows.path]
+        return [ImageSource(self.root / path, window=self.window) for path in self.rows.path]
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,10 @@ def _build(files: list[ImageFile], listing: str, config: Config) -> Manifest:
     classes = tuple(sorted({file.label for file in files}))
     inspected = list(
         map_files(
-            _inspect, [root / f.path for f in files], workers=config.performance.workers, description="Reading images"
+            _inspect,
+            [ImageSource(root / f.path, window=config.dataset.window) for f in files],
+            workers=config.performance.workers,
+            description="Reading images",
         )
     )
     key = load_or_make_key(config.paths.state)
@@ -135,12 +139,13 @@ def _build(files: list[ImageFile], listing: str, config: Config) -> Manifest:
         unmatched=unmatched,
         listing=listing,
         fingerprint=_fingerprint_rows(classes, rows),
+        window=config.dataset.window,
     )
 
 
-def _inspect(path: Path) -> _Inspected:
+def _inspect(source: ImageSource) -> _Inspected:
     try:
-        pixels = collapse_gray(decode_image(path))
+        pixels = collapse_gray(decode_image(source))
     except DecodeRejected as error:
         return _Inspected(reason=str(error))
     height, width = pixels.shape[:2]
@@ -178,7 +183,8 @@ def _group(rows: pd.DataFrame) -> np.ndarray:
 
 def _fingerprint_listing(files: list[ImageFile], config: Config) -> str:
     listed = [[file.path, file.size_bytes, file.modified_ns] for file in files]
-    return fingerprint([_VERSION, str(config.dataset_path), config.dataset.patient_pattern, listed])
+    dataset = config.dataset
+    return fingerprint([_VERSION, str(config.dataset_path), dataset.patient_pattern, dataset.window, listed])
 
 
 def _fingerprint_rows(classes: tuple[str, ...], rows: pd.DataFrame) -> str:
@@ -190,7 +196,8 @@ def _save(manifest: Manifest, folder: Path) -> None:
     # pandas keeps attrs in the Parquet file, so that table and description are replaced together.
     rows = manifest.rows.copy()
     rows.attrs = {
-        name: getattr(manifest, name) for name in ("classes", "rejected", "unmatched", "listing", "fingerprint")
+        name: getattr(manifest, name)
+        for name in ("classes", "rejected", "unmatched", "listing", "fingerprint", "window")
     }
     atomic_write(folder / "manifest.parquet", lambda file: rows.to_parquet(file, index=False, write_page_checksum=True))
 

@@ -42,7 +42,8 @@ def model_table(info: PackageInfo) -> Grid:
         rows.append(
             (
                 member.model,
-                f"{made.image_size} × {made.image_size} × {made.channels}",
+                f"{made.image_size} × {made.image_size} × {made.channels}"
+                + (f", window {made.window}" if made.window else ""),
                 ", ".join(f"{each:.3f}" for each in made.mean),
                 ", ".join(f"{each:.3f}" for each in made.std),
                 f"{member.temperature:.3g}",

@@ -63,7 +63,12 @@ class Network(nn.Module):
 
 
 def build_network(
-    architecture: Architecture, *, mean: tuple[float, ...], std: tuple[float, ...], pretrained: bool | Path
+    architecture: Architecture,
+    *,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    pretrained: bool | Path,
+    window: str = "",
 ) -> Network:
     """Build a network whose head is untrained.
 
@@ -72,6 +77,7 @@ def build_network(
     mean, std: of each channel over the train split, in [0, 1].
     pretrained: True for the weights of timm's hub (a model of medvision's own has none and starts from scratch),
         a file for its backbone weights, or a folder that has one of its name, False for random ones.
+    window: what the CT values of its images are seen through, "" for the files' own.
 
     Raises
     ------
@@ -84,7 +90,7 @@ def build_network(
         )
     backbone = _create_backbone(architecture, pretrained)
     head = build_head(architecture.head, _count_features(backbone, architecture), architecture.n_classes)
-    preprocessing = Preprocessing(architecture.image_size, architecture.channels, tuple(mean), tuple(std))
+    preprocessing = Preprocessing(architecture.image_size, architecture.channels, tuple(mean), tuple(std), window)
     return Network(backbone, head, architecture, preprocessing).train()
 
 

@@ -146,9 +146,9 @@ def load_package(folder: Path) -> tuple[PackageInfo, tuple[Network, ...]]:
 
 def _build(member: Member, number: int, tensors: dict[str, Tensor]) -> Network:
     architecture = TypeAdapter(Architecture).validate_python(member.architecture)
-    mean, std = member.preprocessing.mean, member.preprocessing.std
+    made = member.preprocessing
     with torch.random.fork_rng(devices=[]):  # the random weights that are replaced at once cost the caller no draw
-        network = build_network(architecture, mean=mean, std=std, pretrained=False)
+        network = build_network(architecture, mean=made.mean, std=made.std, pretrained=False, window=made.window)
     prefix = f"{number}."
     network.load_state_dict(
         {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +16,9 @@ from medvision.evaluation.scoring import place, score_package
 from medvision.models.package import load_package
 from medvision.records import Preprocessing, record_fingerprint
 
-# An image in each form that a member of a package takes: (side, channels) and uint8 (side, side, channels).
-Forms = dict[tuple[int, int], np.ndarray]
+# An image in each form that a member of a package takes: (window, side, channels) and uint8 (side, side, channels).
+Form = tuple[str, int, int]
+Forms = dict[Form, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -59,9 +60,14 @@ class Predictor:
         return self.answer([self.read(source, formats=formats) for source in sources])
 
     def read(self, source: ImageSource | Path | bytes, *, formats: tuple[str, ...] = DATASET_FORMATS) -> Forms:
-        """Decode an image, once, and return it as the members take it; DecodeRejected if it is none."""
-        image = decode_image(source, formats)
-        return {form: fit_to_square(image, *form) for form in self._forms}
+        """Decode an image, once for each window, and return it as the members take it; DecodeRejected if it is none.
+
+        A window of the source's own is passed over: the members see what they were trained on.
+        """
+        source = source if isinstance(source, ImageSource) else ImageSource(source)
+        windows = {window for window, _, _ in self._forms}
+        images = {window: decode_image(replace(source, window=window), formats) for window in windows}
+        return {form: fit_to_square(images[form[0]], *form[1:]) for form in self._forms}
 
     def answer(self, images: Sequence[Forms]) -> list[Prediction]:
         """Predict images that were read."""
@@ -90,5 +96,5 @@ class Predictor:
         return Prediction(self.info.classes[best], float(row[best]), probabilities)
 
 
-def _form(preprocessing: Preprocessing) -> tuple[int, int]:
-    return preprocessing.image_size, preprocessing.channels
+def _form(preprocessing: Preprocessing) -> Form:
+    return preprocessing.window, preprocessing.image_size, preprocessing.channels
