@@ -14,6 +14,8 @@ _START_OF_SCAN = 0xDA
 # Rounds of OpenJPEG's loop over packets, and what it keeps for each tile: 5 kB.
 _MAX_PACKETS = 1_000_000
 _MAX_TILES = 4096
+# Each scan of a progressive JPEG goes over the whole picture: 25 for the largest, where writers make about 10.
+_MAX_SCANNED_PIXELS = 1_000_000_000
 # Precincts of less than 32 x 32 samples: OpenJPEG keeps some 100 bytes for each.
 _SMALLEST_PRECINCT = 5
 
@@ -45,6 +47,14 @@ def read_frame_size(content: bytes) -> FrameSize:
     raise DecodeRejected("a compressed frame that is neither JPEG nor JPEG-LS nor JPEG 2000")
 
 
+def check_scans(content: bytes) -> None:
+    """Raise DecodeRejected for a JPEG whose scans are so many that it would take minutes to decode."""
+    size = read_frame_size(content)
+    n_scans = content.count(bytes((0xFF, _START_OF_SCAN)))
+    if n_scans * size.rows * size.columns > _MAX_SCANNED_PIXELS:
+        raise DecodeRejected(f"a JPEG of {n_scans:,} scans; at most {_MAX_SCANNED_PIXELS:,} pixels are gone over")
+
+
 def _read_jpeg(content: bytes) -> FrameSize:
     position = 2
     while content[position] == 0xFF:
@@ -62,6 +72,9 @@ def _read_jpeg(content: bytes) -> FrameSize:
 
 
 def _read_jpeg_2000(content: bytes) -> FrameSize:
+    # Without its end (EOC), OpenJPEG would leave the rest of the picture gray.
+    if not content.rstrip(b"\0").endswith(b"\xff\xd9"):
+        raise DecodeRejected("a JPEG 2000 frame that was cut off")
     # ISO/IEC 15444-1, A.5.1: SIZ follows at once.
     length, _, right, bottom, left, top, tile_width, tile_height, tile_left, tile_top, samples = struct.unpack_from(
         ">HHIIIIIIIIH", content, 4

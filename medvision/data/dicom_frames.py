@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from medvision.data.codestreams import read_frame_size
+from medvision.data.codestreams import check_scans, read_frame_size
 from medvision.data.dicom_file import PLUGINS, DicomFile
 from medvision.data.limits import check_size
 from medvision.errors import DecodeRejected
@@ -168,8 +168,10 @@ def _read_compressed(dicom: DicomFile, layout: Layout, frame: int) -> bytes:
             f"a compressed frame of {size.columns} x {size.rows} x {size.samples}, where the header says "
             f"{layout.columns} x {layout.rows} x {layout.samples}"
         )
-    if PLUGINS[dicom.transfer_syntax] == "pillow" and size.bits != 8:
-        raise DecodeRejected(f"JPEG of {size.bits} bits a sample, of which 8 are read; convert it to JPEG 2000 or RLE")
+    if PLUGINS[dicom.transfer_syntax] == "pillow":
+        check_scans(content)
+        if size.bits != 8:
+            raise DecodeRejected(f"JPEG of {size.bits} bits a sample; expected 8. Convert it to JPEG 2000 or RLE")
     if size.bits > layout.bits_allocated:
         raise DecodeRejected(
             f"compressed samples of {size.bits} bits, where the header has room for {layout.bits_allocated}"

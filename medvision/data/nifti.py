@@ -40,9 +40,10 @@ _PERCENTILES = (0.5, 99.5)
 
 @dataclass(frozen=True)
 class _Volume:
-    """Stored voxels (x, y, z, t), from the patient's right to left, front to back, feet to head; value = stored * slope + intercept.
+    """Stored voxels (x, y, z, t), from the patient's right to left, front to back, feet to head.
 
-    ``black`` and ``white`` are the values that are shown so, where no window is asked for.
+    A value is stored * slope + intercept. ``black`` and ``white`` are the values that are shown so where no window is
+    asked for.
     """
 
     stored: np.ndarray

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from medvision.data.codestreams import check_scans
 from medvision.data.limits import MAX_PIXELS, check_size
 from medvision.errors import DecodeRejected
 
@@ -27,6 +28,9 @@ def decode_raster(file: Path | bytes, formats: tuple[str, ...]) -> np.ndarray:
             Image.open(stream, formats=mine) as image,
         ):
             _check_header(image)
+            if image.format in {"JPEG", "MPO"}:
+                stream.seek(0)
+                check_scans(stream.read())
             image.load()
             return _to_array(ImageOps.exif_transpose(image), _black_and_white(image))
     except DecodeRejected:
@@ -42,8 +46,17 @@ def decode_raster(file: Path | bytes, formats: tuple[str, ...]) -> np.ndarray:
 
 def _check_header(image: Image.Image) -> None:
     check_size(*image.size)
-    if image.format == "TIFF" and getattr(image, "n_frames", 1) > 1:
+    if image.format == "TIFF" and _has_second_page(image):
         raise DecodeRejected("a TIFF of several pages; expected one image a file")
+
+
+def _has_second_page(image: Image.Image) -> bool:
+    # Counting them would follow a chain that may have a million.
+    try:
+        image.seek(1)
+    except EOFError:
+        return False
+    return True
 
 
 def _black_and_white(image: Image.Image) -> tuple[int, int]:
