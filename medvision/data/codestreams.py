@@ -73,7 +73,8 @@ def _read_jpeg(content: bytes) -> FrameSize:
 
 def _read_jpeg_2000(content: bytes) -> FrameSize:
     # Without its end (EOC), OpenJPEG would leave the rest of the picture gray.
-    if not content.rstrip(b"\0").endswith(b"\xff\xd9"):
+    # A byte of padding may follow.
+    if b"\xff\xd9" not in content.rstrip(b"\0")[-3:]:
         raise DecodeRejected("a JPEG 2000 frame that was cut off")
     # ISO/IEC 15444-1, A.5.1: SIZ follows at once.
     length, _, right, bottom, left, top, tile_width, tile_height, tile_left, tile_top, samples = struct.unpack_from(

@@ -187,9 +187,9 @@ BOMBS = {
     "dicom-deflated": deflated_dicom,
     "dicom-rows": lambda: dicom_start() + image_elements(65_535, 65_535) + element(0x7FE0, 0x10, "OW", b"\0" * 64),
     "dicom-rows-ul": lambda: dicom_start() + image_elements(2**31, 2**31, vr="UL") + element(0x7FE0, 0x10, "OW", b""),
-    "dicom-frames": lambda: dicom_start()
-    + image_elements(1000, 1000, frames=2_000_000_000)
-    + element(0x7FE0, 0x10, "OW", b"\0" * 64),
+    "dicom-frames": lambda: (
+        dicom_start() + image_elements(1000, 1000, frames=2_000_000_000) + element(0x7FE0, 0x10, "OW", b"\0" * 64)
+    ),
     "dicom-no-pixels-there": lambda: dicom_start() + image_elements(6000, 6000) + element(0x7FE0, 0x10, "OW", b""),
     "dicom-length": lambda: dicom_start() + struct.pack("<HH2sHI", 8, 8, b"OB", 0, 0xFFFFFFF0) + b"\0" * 64,
     "dicom-nested": lambda: nested_sequences(10_000),

@@ -1,6 +1,7 @@
 """Datasets made on the spot, their settings, and manifests that need no images."""
 
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,9 @@ from PIL import Image
 
 from medvision.config import Config
 from medvision.data.manifest import Manifest, load_or_build_manifest
+
+# Makers of DICOM and NIfTI files.
+sys.path.insert(0, str(Path(__file__).parents[2] / "security"))
 
 CLASSES = ("glioma", "meningioma", "pituitary")
 
