@@ -112,6 +112,8 @@ def test_unknown_key_names_the_nearest(load, key, nearest):
         ("dataset.max_rejected_fraction", 1.5),
         ("dataset.patient_pattern", "person("),
         ("dataset.patient_pattern", "person"),
+        ("dataset.window", "head"),
+        ("dataset.window", "40,0"),
         ("training.model", None),
         ("training", 5),
         ("training.lr.x", 5),

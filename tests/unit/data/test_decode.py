@@ -7,9 +7,19 @@ import time
 
 import numpy as np
 import pytest
+from medical_files import write_dicom, write_nifti
 from PIL import Image
 
-from medvision.data.decode import UPLOAD_FORMATS, collapse_gray, decode_image, fit_to_square, hash_pixels
+from medvision.data.decode import (
+    UPLOAD_FORMATS,
+    ImageSource,
+    collapse_gray,
+    count_frames,
+    decode_image,
+    fit_to_square,
+    hash_pixels,
+    sniff_format,
+)
 from medvision.errors import DecodeRejected
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
@@ -203,6 +213,66 @@ def test_content_counts_not_the_name(kind, noise, tmp_path):
     path = tmp_path / "image.png"
     path.write_bytes(encode(Image.fromarray(noise(0)), kind, **({"quality": 100} if kind == "JPEG" else {})))
     assert np.abs(decode_image(path).astype(int) - noise(0)).max() <= 3
+
+
+@pytest.mark.parametrize("name", ["scan.jfif", "scan.JPEG", "scan", "scan.dcm", "scan.PNG.gz", "scan.txt"])
+def test_any_name_is_read(name, noise, tmp_path):
+    """An image is read under any name, a DICOM file and a packed NIfTI file too."""
+    path = tmp_path / name
+    for content in (
+        encode(Image.fromarray(noise(0)), "PNG"),
+        write_dicom(noise(0)),
+        write_nifti(np.flip(noise(0)).T[:, :, None], packed=True, cal_min=0, cal_max=255),
+    ):
+        path.write_bytes(content)
+        assert np.array_equal(decode_image(path), noise(0))
+        assert count_frames(path) == 1
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "BMP", "TIFF"])
+def test_format_by_content(kind, noise, tmp_path):
+    """The format is what the first bytes say, of a file and of its bytes."""
+    content = encode(Image.fromarray(noise(0)), kind)
+    (tmp_path / "image.dcm").write_bytes(content)
+    assert sniff_format(content) == sniff_format(tmp_path / "image.dcm") == kind
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"PK\x03\x04" + bytes(200), "ZIP"),
+        (b"", ""),
+        (b"Patient: see above.\n" * 20, ""),
+        (b"\x1f\x8b" + bytes(400), ""),
+        (b"II*\0" + bytes(124) + b"DICM" + bytes(100), "DICOM"),
+        (b"\x08\0" * 200, ""),
+        (bytes(400), ""),
+    ],
+)
+def test_other_formats(content, expected):
+    """A zip is told from what is unknown; DICOM whose preamble passes for a TIFF, as of slides, is DICOM."""
+    assert sniff_format(content) == expected
+
+
+def test_frames_of_what_is_no_image(tmp_path):
+    """What is no image has no frames: it is refused."""
+    (tmp_path / "notes.png").write_bytes(b"Patient: see above.\n" * 20)
+    with pytest.raises(DecodeRejected, match="expected one of"):
+        count_frames(tmp_path / "notes.png")
+
+
+def test_second_frame_of_an_ordinary_image(noise, write_image, tmp_path):
+    """An ordinary image has no second frame."""
+    with pytest.raises(DecodeRejected, match="the file has one image"):
+        decode_image(ImageSource(write_image(tmp_path / "image.png", noise(0)), 1))
+
+
+def test_progressive_jpeg(noise):
+    """A progressive JPEG with the scans that writers make is read."""
+    image = Image.fromarray(noise(0, (400, 500, 3)))
+    assert np.array_equal(
+        decode_image(encode(image, "JPEG", progressive=True)), decode_image(encode(image, "JPEG", progressive=False))
+    )
 
 
 @pytest.mark.parametrize("kind", ["WEBP", "GIF", "PPM", "ICO"])
