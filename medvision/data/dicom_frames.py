@@ -52,7 +52,7 @@ def read_layout(dicom: DicomFile) -> Layout:
         rows=_whole(dicom, "Rows"),
         columns=_whole(dicom, "Columns"),
         samples=_whole(dicom, "SamplesPerPixel", 1),
-        frames=_whole(dicom, "NumberOfFrames", 1) or 1,
+        frames=_whole(dicom, "NumberOfFrames", 1),
         bits_allocated=_whole(dicom, "BitsAllocated"),
         bits_stored=_whole(dicom, "BitsStored"),
         is_signed=_whole(dicom, "PixelRepresentation", 0) == 1,
@@ -60,7 +60,7 @@ def read_layout(dicom: DicomFile) -> Layout:
         is_planar=_whole(dicom, "PlanarConfiguration", 0) == 1,
     )
     check_size(layout.columns, layout.rows)
-    _check_samples(layout)
+    _check_samples(layout, _whole(dicom, "HighBit", layout.bits_stored - 1))
     _check_length(dicom, layout)
     return layout
 
@@ -125,15 +125,18 @@ def _photometric(dicom: DicomFile) -> str:
     return str(value)
 
 
-def _check_samples(layout: Layout) -> None:
+def _check_samples(layout: Layout, high_bit: int) -> None:
     if layout.bits_allocated == 1:
         raise DecodeRejected("one bit a pixel: a mask, not an image; leave it out of the dataset")
     if layout.bits_allocated not in {8, 16, 32} or not 1 <= layout.bits_stored <= layout.bits_allocated:
         raise DecodeRejected(f"{layout.bits_stored} of {layout.bits_allocated} bits a pixel; expected 8, 16 or 32")
+    # PS3.5 8.1.1: no other place is left for them; pydicom would take the wrong bits.
+    if high_bit != layout.bits_stored - 1:
+        raise DecodeRejected(f"a high bit of {high_bit} for {layout.bits_stored} bits; expected {layout.bits_stored - 1}")
     if layout.samples != (1 if layout.photometric in _GRAY else 3):
         raise DecodeRejected(f"{layout.samples} samples a pixel, which {layout.photometric} does not have")
-    if layout.frames > _MAX_FRAMES:
-        raise DecodeRejected(f"{layout.frames:,} frames; at most {_MAX_FRAMES:,} are read")
+    if not 1 <= layout.frames <= _MAX_FRAMES:
+        raise DecodeRejected(f"{layout.frames:,} frames; from 1 to {_MAX_FRAMES:,} are read")
 
 
 def _check_length(dicom: DicomFile, layout: Layout) -> None:

@@ -8,16 +8,16 @@ slice z of volume t.
 from __future__ import annotations
 
 import io
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
+from medvision.data.inflating import Inflated, Plain, inflate_start, unpacked
 from medvision.data.limits import check_size
 from medvision.data.windowing import between, linear, to_uint8
 from medvision.errors import DecodeRejected
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _MAX_VOLUME_BYTES = 2**30
 # An image without noise, as that of a mask, may shrink to a thousandth; a large one that does holds nothing to see.
 _MAX_RATIO, _ALWAYS_INFLATED = 100, 16 * 2**20
-_CHUNK = 2**20
+# Of the header of NIfTI-1 and of NIfTI-2.
 _FIRST_BYTES, _SECOND_BYTES = 348, 540
 _MAX_FRAMES = 100_000
 # Enough voxels to know a percentile to a thousandth of the range, and few enough to sort in a second.
@@ -72,7 +72,7 @@ class _Plan:
 def looks_like_nifti(start: bytes) -> bool:
     """Tell whether a file that starts with these bytes (at least 348) is NIfTI, unpacked or in gzip."""
     if start.startswith(b"\x1f\x8b"):
-        start = _inflate_start(start)
+        start = inflate_start(start)
     is_first = start[:4] in {b"\x5c\x01\0\0", b"\0\0\x01\x5c"} and start[344:348] in {b"n+1\0", b"ni1\0"}
     is_second = start[:4] in {b"\x1c\x02\0\0", b"\0\0\x02\x1c"} and start[4:12] in {
         b"n+2\0\r\n\x1a\n",
@@ -85,7 +85,8 @@ def decode_nifti(file: Path | bytes, frame: int = 0, window: str = "") -> np.nda
     """Decode one slice to uint8 (height, width).
 
     Through ``window`` if it is given, else from ``cal_min`` to ``cal_max`` of the header, or, where it has none, from
-    the 0.5th to the 99.5th percentile of the whole volume, so that its slices stay comparable.
+    the 0.5th to the 99.5th percentile of the whole volume, so that its slices stay comparable. NIfTI does not say what
+    its values are: with a window they are taken for Hounsfield units.
 
     Raises DecodeRejected: not a whole NIfTI file of one image, or larger than what is read.
     """
@@ -103,7 +104,7 @@ def decode_nifti(file: Path | bytes, frame: int = 0, window: str = "") -> np.nda
 def count_nifti_slices(file: Path) -> int:
     """Return how many slices a file has in all of its volumes, by its header; DecodeRejected as ``decode_nifti``."""
     with _refusing(), file.open("rb") as stream:
-        plan = _read_plan(_unpacked(stream))
+        plan = _read_plan(unpacked(stream))
         return plan.n_slices * plan.shape[3]
 
 
@@ -137,9 +138,9 @@ def _load_bytes(content: bytes) -> _Volume:
 
 
 def _load(stream: BinaryIO, size_bytes: int) -> _Volume:
-    source = _unpacked(stream)
+    source = unpacked(stream)
     plan = _read_plan(source)
-    if isinstance(source, _Inflated):
+    if isinstance(source, Inflated):
         _check_ratio(plan, size_bytes)
     elif plan.offset + plan.size_bytes > size_bytes:
         raise DecodeRejected(
@@ -160,7 +161,7 @@ def _check_ratio(plan: _Plan, size_bytes: int) -> None:
         )
 
 
-def _read_plan(source: Any) -> _Plan:
+def _read_plan(source: Plain | Inflated) -> _Plan:
     import nibabel
 
     start = bytes(source.read(_FIRST_BYTES))
@@ -238,55 +239,3 @@ def _find_range(voxels: np.ndarray, slope: float, intercept: float, header: Nift
         raise DecodeRejected("NIfTI voxels none of which is a number")
     low, high = np.percentile(values, _PERCENTILES)
     return float(low), float(high)
-
-
-class _Plain:
-    """A file as it is."""
-
-    def __init__(self, stream: BinaryIO) -> None:
-        self.read = stream.read
-        self.skip_to = stream.seek
-
-    def check_end(self) -> None:
-        """Accept what follows the voxels."""
-
-
-class _Inflated:
-    """What a gzip file holds, inflated piece by piece as it is asked for and no further."""
-
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
-        self._inflater = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
-        self._position = 0
-
-    def read(self, size: int) -> bytearray:
-        content = bytearray()
-        while len(content) < size and not self._inflater.eof:
-            packed = self._inflater.unconsumed_tail or self._stream.read(_CHUNK)
-            if not packed:
-                break
-            content += self._inflater.decompress(packed, min(_CHUNK, size - len(content)))
-        self._position += len(content)
-        return content
-
-    def skip_to(self, position: int) -> None:
-        self.read(position - self._position)
-
-    def check_end(self) -> None:
-        """Read to the end of the stream, where zlib compares the checksum; a megabyte may follow the voxels."""
-        self.read(_CHUNK)
-        if not self._inflater.eof:
-            raise DecodeRejected("a gzip file that was cut off, or that holds more than its header says")
-
-
-def _unpacked(stream: BinaryIO) -> Any:
-    is_packed = stream.read(2) == b"\x1f\x8b"
-    stream.seek(0)
-    return _Inflated(stream) if is_packed else _Plain(stream)
-
-
-def _inflate_start(start: bytes) -> bytes:
-    try:
-        return zlib.decompressobj(wbits=zlib.MAX_WBITS | 16).decompress(start, _SECOND_BYTES)
-    except zlib.error:
-        return b""

@@ -120,6 +120,7 @@ def jpeg_2000(change):
 
 def set_size(content, start):
     struct.pack_into(">II", content, start + 8, 60_000, 60_000)
+    struct.pack_into(">II", content, start + 24, 60_000, 60_000)
 
 
 def set_tiles(content, start):
