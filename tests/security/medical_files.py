@@ -8,10 +8,12 @@ import zlib
 
 import nibabel
 import numpy as np
+import pydicom
 from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.filewriter import dcmwrite
+from pydicom.pixels import apply_modality_lut, apply_voi_lut
 from pydicom.uid import UID, generate_uid
 
 SYNTAXES = {
@@ -25,6 +27,7 @@ SYNTAXES = {
     "deflated": "1.2.840.10008.1.2.1.99",
 }
 CT_STORAGE = "1.2.840.10008.5.1.4.1.1.2"
+CT = {"Modality": "CT", "RescaleSlope": 1, "RescaleIntercept": -1024}
 
 
 def write_dicom(pixels, syntax="explicit", *, preamble=True, **attributes):
@@ -44,6 +47,27 @@ def write_dicom(pixels, syntax="explicit", *, preamble=True, **attributes):
     elif syntax == "big endian":
         dataset.PixelData = pixels.astype(pixels.dtype.newbyteorder(">")).tobytes()
     return save(dataset, uid, preamble=preamble)
+
+
+def scan(**attributes):
+    """A CT whose stored values 0 to 4,095 are -1,024 to 3,071 HU."""
+    return write_dicom(np.arange(4096, dtype=np.uint16).reshape(64, 64), **{**CT, **attributes})
+
+
+def sequence(**attributes):
+    """Return a sequence of one item with these attributes."""
+    item = Dataset()
+    for keyword, value in attributes.items():
+        setattr(item, keyword, value)
+    return [item]
+
+
+def lookup_table(first, bits, entries):
+    """Return a sequence with one lookup table, the first entry of which is for the value ``first``."""
+    (item,) = sequence(LUTData=np.array(entries, "<u2").tobytes())
+    item.add_new("LUTDescriptor", "US", [len(entries), first, bits])
+    item["LUTData"].VR = "OW"
+    return [item]
 
 
 def describe(pixels, **attributes):
@@ -135,3 +159,17 @@ def deflate_zeros(size_bytes):
     packer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
     block = b"\0" * 2**20
     return b"".join(packer.compress(block) for _ in range(size_bytes // len(block))) + packer.flush()
+
+
+def shown_by_pydicom(content):
+    """Return pydicom's own modality and VOI transformations of the whole array, scaled to 0 to 255."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        dataset = pydicom.dcmread(pydicom.filebase.DicomBytesIO(content))
+        values = apply_modality_lut(dataset.pixel_array, dataset)
+        shown = apply_voi_lut(values, dataset).astype(np.float64)
+        # The output range that PS3.3 C.11.2.1.2 gives to a window: that of the stored bits after the modality step.
+        bits = dataset.BitsStored
+        ends = np.array([-(2 ** (bits - 1)), 2 ** (bits - 1) - 1] if dataset.PixelRepresentation else [0, 2**bits - 1])
+        low, high = apply_modality_lut(ends, dataset)
+    return (shown - low) / (high - low)

@@ -58,5 +58,5 @@ def test_jpeg_2000_that_was_cut_off():
 @pytest.mark.parametrize("content", [b"", b"\xff\xd8", b"\xff\xd8\xff\xe0\xff\xff", b"\xff\x4f\xff\x51\0", b"RIFF" * 9])
 def test_what_is_no_codestream(content):
     """What is no codestream, or ends before its size, is refused."""
-    with pytest.raises(DecodeRejected, match="compressed frame|JPEG 2000 frame"):
+    with pytest.raises(DecodeRejected, match=r"compressed frame|JPEG 2000 frame"):
         read_frame_size(content)
