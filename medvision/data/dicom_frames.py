@@ -132,7 +132,9 @@ def _check_samples(layout: Layout, high_bit: int) -> None:
         raise DecodeRejected(f"{layout.bits_stored} of {layout.bits_allocated} bits a pixel; expected 8, 16 or 32")
     # PS3.5 8.1.1: no other place is left for them; pydicom would take the wrong bits.
     if high_bit != layout.bits_stored - 1:
-        raise DecodeRejected(f"a high bit of {high_bit} for {layout.bits_stored} bits; expected {layout.bits_stored - 1}")
+        raise DecodeRejected(
+            f"a high bit of {high_bit}; expected {layout.bits_stored - 1} for {layout.bits_stored} bits"
+        )
     if layout.samples != (1 if layout.photometric in _GRAY else 3):
         raise DecodeRejected(f"{layout.samples} samples a pixel, which {layout.photometric} does not have")
     if not 1 <= layout.frames <= _MAX_FRAMES:
