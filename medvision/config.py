@@ -37,13 +37,31 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
 
+class ColumnsConfig(_Section):
+    """Columns of the dataset's table; what is not given is found by its name."""
+
+    image: str | None = Field(None, description="File name or path of the image, with or without suffix and folder.")
+    label: str | None = None
+    patient: str | None = None
+    split: str | None = Field(None, description="train, val or test, in any usual spelling.")
+    subgroups: tuple[str, ...] = Field((), description="Sex, age, site, scanner ...: what figures are told apart by.")
+
+
 class DatasetConfig(_Section):
     """Which images, and how they are split."""
 
     name: str | None = Field(None, description="Name of the dataset; the folder's name if not given.")
-    path: Path | None = Field(None, description="Folder of class folders, or of split folders of class folders.")
+    path: Path | None = Field(None, description="Folder of class folders, or of images with a table of labels.")
+    labels: Path | None = Field(None, description="CSV, TSV or Parquet with a row an image; found if not given.")
+    columns: ColumnsConfig = ColumnsConfig()
+    label_pattern: str | None = Field(
+        None, description="Regular expression on the file name, or the path if it holds a /; its group is the label."
+    )
+    label_tag: str | None = Field(None, description="DICOM keyword whose value is the label.")
     patient_pattern: str | None = Field(
-        None, description="Regular expression on the file name; its groups, joined, name the patient."
+        None,
+        description="Regular expression on the file name, or the path if it holds a /; its groups, joined, name the "
+        "patient.",
     )
     window: str = Field(
         "",
@@ -59,13 +77,8 @@ class DatasetConfig(_Section):
     @field_validator("patient_pattern")
     @classmethod
     def _has_groups(cls, pattern: str | None) -> str | None:
-        if pattern is not None:
-            try:
-                groups = re.compile(pattern).groups
-            except re.error as error:
-                raise ValueError(f"is not a regular expression: {error}") from None
-            if groups == 0:
-                raise ValueError("needs at least one group in parentheses, which names the patient")
+        if pattern is not None and _count_groups(pattern) == 0:
+            raise ValueError("needs at least one group in parentheses, which names the patient")
         return pattern
 
     @field_validator("window")
@@ -74,6 +87,27 @@ class DatasetConfig(_Section):
         if window:
             parse_window(window)
         return window
+
+    @field_validator("label_pattern")
+    @classmethod
+    def _has_one_group(cls, pattern: str | None) -> str | None:
+        if pattern is not None and _count_groups(pattern) != 1:
+            raise ValueError("needs one group in parentheses, which is the label")
+        return pattern
+
+    @field_validator("label_tag")
+    @classmethod
+    def _is_the_only_one(cls, tag: str | None, info: ValidationInfo) -> str | None:
+        if tag is not None and info.data.get("label_pattern") is not None:
+            raise ValueError("give dataset.label_pattern or dataset.label_tag, not both")
+        return tag
+
+
+def _count_groups(pattern: str) -> int:
+    try:
+        return re.compile(pattern).groups
+    except re.error as error:
+        raise ValueError(f"is not a regular expression: {error}") from None
 
 
 class TransformConfig(_Section):
@@ -145,7 +179,8 @@ class EvaluationConfig(_Section):
     prevalence: dict[str, float] = Field({}, description="Share of each critical class where the model will be used.")
     subgroups: tuple[str, ...] = Field(
         (),
-        description="By what figures are told apart: width, height, channels, given_split (columns of the manifest).",
+        description="By what figures are told apart: width, height, channels, given_split, or a subgroup column of the "
+        "dataset's table.",
     )
     replicates: int = Field(2000, ge=100, description="Replicates of the bootstrap behind the intervals.")
     folds: int = Field(5, ge=3, description="Folds of the cross-validation.")

@@ -1,12 +1,13 @@
-"""Find the images of a dataset on disk: which file, which class, and which split, if it has one already."""
+"""Find what may be an image in a dataset's folder, and the tables beside the images; masks are told apart."""
 
 from __future__ import annotations
 
 import os
-from collections import defaultdict
-from collections.abc import Iterator
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from medvision.errors import DataInvalid
 
@@ -15,104 +16,108 @@ SPLIT_SPELLINGS = {
     "val": {"val", "valid", "validation", "dev", "eval", "val_set", "validation_set"},
     "test": {"test", "testing", "tst", "test_set", "testing_set"},
 }
-# Whatever else lies in a class folder is tried as an image, so that nothing is left out in silence.
-_NO_IMAGES = {".csv", ".db", ".html", ".ini", ".json", ".md", ".pdf", ".tsv", ".txt", ".xml", ".yaml", ".yml"}
+TABLES = (".csv", ".tsv", ".parquet")
+# Whatever else lies in the folder is tried as an image, so that nothing is left out in silence.
+_NO_IMAGES = {".bval", ".bvec", ".db", ".html", ".ini", ".json", ".md", ".pdf", ".txt", ".xml", ".yaml", ".yml"}
+_NO_IMAGE_NAMES = {"DICOMDIR"}
+
+_SUFFIX = re.compile(r"\.(nii\.gz|nii|dcm|dicom|ima|png|jpe?g|jfif|bmp|tiff?|mpo)$", re.IGNORECASE)
+_MASK = re.compile(r"(?P<stem>.+?)[ _-](?:mask|seg|segmentation)(?:[ _-]?\d+)?", re.IGNORECASE)
+_MASK_FOLDERS = {"mask", "masks", "seg", "segs", "segmentation", "segmentations"}
 
 
 @dataclass(frozen=True)
-class ImageFile:
-    """One file: its path relative to the dataset's folder, its class, and its split ("" if it has none)."""
+class FoundFile:
+    """One file: its path relative to the dataset's folder, with / between the parts, and what tells of a change."""
 
     path: str
-    label: str
-    split: str
     size_bytes: int
     modified_ns: int
 
 
-def list_images(root: Path) -> list[ImageFile]:
-    """List the images of class folders, or of split folders of class folders, sorted by path.
+@dataclass(frozen=True)
+class Found:
+    """What a folder holds: files that may be images, and tables, both sorted by path; and how many masks were left."""
 
-    Raises DataInvalid: no images, one class only, classes that differ by case only, a class that is missing from the
-    train folder, or split folders beside class folders.
+    images: tuple[FoundFile, ...]
+    tables: tuple[FoundFile, ...]
+    n_masks: int
+
+
+def find_files(root: Path) -> Found:
+    """List the images and tables of a folder; a file with the name of another and ``_mask`` is no image of its own.
+
+    Raises DataInvalid for a file name that is no UTF-8: it could be written into no record.
     """
-    splits = _split_folders(root)
-    class_folders = [
-        (split, folder) for split, parent in (splits.items() if splits else [("", root)]) for folder in _folders(parent)
-    ]
-    files = [file for split, folder in class_folders for file in _files(root, folder, split)]
-    if not files:
-        raise DataInvalid(f"No images in {root}. Expected a folder of images for each class: {root}/CLASS/IMAGE.")
-    _check_not_empty([folder for _, folder in class_folders])
-    _check_classes(files)
-    return sorted(files, key=lambda file: file.path)
-
-
-def _split_folders(root: Path) -> dict[str, Path]:
-    found: dict[str, Path] = {}
-    others = []
-    for folder in _folders(root):
-        name = folder.name.lower().replace("-", "_").replace(" ", "_")
-        split = next((split for split, spellings in SPLIT_SPELLINGS.items() if name in spellings), None)
-        if split is None:
-            others.append(folder)
-        elif split in found:
-            raise DataInvalid(f"{found[split]} and {folder} both look like the {split} split. Keep one of them.")
-        else:
-            found[split] = folder
-    with_images = [folder.name for folder in others if found and any(_files(root, folder, ""))]
-    if with_images:
-        raise DataInvalid(
-            f"{root} has split folders ({', '.join(f.name for f in found.values())}) beside others with images "
-            f"({', '.join(with_images)}). Expected either split folders or class folders."
-        )
-    if found and "train" not in found:
-        raise DataInvalid(f"{root} has {', '.join(f.name for f in found.values())} but no train folder. Add one.")
-    return found
-
-
-def _folders(parent: Path) -> list[Path]:
-    return sorted(path for path in parent.iterdir() if path.is_dir() and not path.name.startswith("."))
+    files = [_describe(path, root) for path in _walk(root)]
+    tables = [file for file in files if file.path.lower().endswith(TABLES)]
+    images = [file for file in files if not file.path.lower().endswith(TABLES)]
+    masks = _find_masks([file.path for file in images])
+    kept = [file for file in images if file.path not in masks]
+    return Found(tuple(sorted(kept, key=_by_path)), tuple(sorted(tables, key=_by_path)), len(masks))
 
 
 def walk_files(folder: Path) -> Iterator[Path]:
     """Yield the files in a folder and its subfolders that may be images, in no order."""
-    for parent, subfolders, names in os.walk(folder):
-        # .ipynb_checkpoints and the like hold copies.
-        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+    return (path for path in _walk(folder) if path.suffix.lower() not in TABLES)
+
+
+def split_of(name: str) -> str:
+    """Return the split that a folder's name, or a table's cell, stands for; "" if none."""
+    name = re.sub(r"[ -]", "_", name.strip().lower())
+    return next((split for split, spellings in SPLIT_SPELLINGS.items() if name in spellings), "")
+
+
+def without_suffix(name: str) -> str:
+    """Return a file's name, or path, without the suffix of an image; other dots stay, as in a DICOM UID."""
+    return _SUFFIX.sub("", name)
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    # Folders of a dataset are often links to other disks; a link to a folder above would go round for ever.
+    seen = set()
+    for parent, subfolders, names in os.walk(folder, followlinks=True):
+        status = os.stat(parent)
+        if (status.st_dev, status.st_ino) in seen:
+            subfolders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        # .ipynb_checkpoints and __MACOSX hold copies.
+        subfolders[:] = [name for name in subfolders if not name.startswith((".", "__MACOSX"))]
         for name in names:
             path = Path(parent, name)
-            if not name.startswith(".") and path.suffix.lower() not in _NO_IMAGES and path.is_file():
+            is_hidden = name.startswith(".") or name in _NO_IMAGE_NAMES
+            if not is_hidden and path.suffix.lower() not in _NO_IMAGES and path.is_file():
                 yield path
 
 
-def _files(root: Path, class_folder: Path, split: str) -> list[ImageFile]:
-    files = []
-    for path in walk_files(class_folder):
-        status = path.stat()
-        relative = path.relative_to(root).as_posix()
-        files.append(ImageFile(relative, class_folder.name, split, status.st_size, status.st_mtime_ns))
-    return files
+def _describe(path: Path, root: Path) -> FoundFile:
+    relative = path.relative_to(root).as_posix()
+    try:
+        relative.encode()
+    except UnicodeEncodeError:
+        raise DataInvalid(f"The name of {os.fsencode(path)!r} is not UTF-8. Rename the file.") from None
+    status = path.stat()
+    return FoundFile(relative, status.st_size, status.st_mtime_ns)
 
 
-def _check_not_empty(class_folders: list[Path]) -> None:
-    # A folder of other files (notes, annotations) is no class; one without any is a copy that has failed.
-    empty = [str(folder) for folder in class_folders if not any(folder.iterdir())]
-    if empty:
-        raise DataInvalid(f"Class folder {', '.join(empty)} is empty. Add its images, or remove the folder.")
+def _by_path(file: FoundFile) -> str:
+    return file.path
 
 
-def _check_classes(files: list[ImageFile]) -> None:
-    spellings = defaultdict(set)
-    splits = defaultdict(set)
-    for file in files:
-        spellings[file.label.casefold()].add(file.label)
-        splits[file.label].add(file.split)
-    for names in spellings.values():
-        if len(names) > 1:
-            raise DataInvalid(f"Classes {' and '.join(sorted(names))} differ by case only. Give each class one name.")
-    if len(spellings) == 1:
-        raise DataInvalid(f"Only one class was found: {files[0].label}. A classifier needs at least two class folders.")
-    for label, present in splits.items():
-        if "" not in present and "train" not in present:
-            raise DataInvalid(f"Class {label} has images in {', '.join(sorted(present))} but none in train.")
+def _find_masks(paths: Iterable[str]) -> set[str]:
+    """Return the paths of masks: named as an image beside them, or in a folder of masks beside one of images."""
+    split = {path: (PurePosixPath(path).parent, without_suffix(PurePosixPath(path).name)) for path in paths}
+    beside = Counter(split.values())
+    above = Counter(
+        (folder.parent, stem) for folder, stem in split.values() if folder.name.lower() not in _MASK_FOLDERS
+    )
+    masks = set()
+    for path, (folder, stem) in split.items():
+        name = _MASK.fullmatch(stem)
+        image = name["stem"] if name else stem
+        in_masks = folder.name.lower() in _MASK_FOLDERS
+        has_image_above = above[folder.parent, image] or beside[folder.parent, image]
+        if (name and beside[folder, image]) or (in_masks and has_image_above):
+            masks.add(path)
+    return masks

@@ -1,0 +1,196 @@
+"""Label the images of a dataset: by file names, a DICOM tag, a table or folders; and say what was seen on the way."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from medvision.config import DatasetConfig
+from medvision.data.columns import Columns
+from medvision.data.folders import WAYS_OUT, Levels, read_levels
+from medvision.data.parallel import map_files
+from medvision.data.tables import ImageIndex, Table
+from medvision.errors import DataInvalid, DecodeRejected
+
+
+@dataclass
+class Seen:
+    """What is to be said of the way to a layout."""
+
+    left_out: Counter[str]
+    evidence: list[str] = field(default_factory=list)
+    levels: Levels | None = None
+
+
+def find_labels(
+    root: Path,
+    paths: Sequence[str],
+    dataset: DatasetConfig,
+    table: Table | None,
+    columns: Columns | None,
+    seen: Seen,
+    workers: int | None,
+) -> tuple[str, dict[str, str]]:
+    """Return what the labels are from, and the label of each image that has one."""
+    if dataset.label_pattern is not None:
+        return "file names", _labels_by_pattern(paths, dataset.label_pattern, seen)
+    if dataset.label_tag is not None:
+        return "DICOM tag", _labels_by_tag(root, paths, dataset.label_tag, seen, workers)
+    if table is not None and columns is not None and columns.label is not None:
+        labels = _labels_by_table(paths, table, columns, seen)
+        if dataset.labels is None:
+            _check_agreement(root, labels, table, columns)
+        return "table", labels
+    return "class folders", _labels_by_folders(root, paths, seen)
+
+
+def search_name(pattern: str, path: str) -> re.Match[str] | None:
+    """Search a file's name for a pattern, or the whole path if the pattern holds a /."""
+    return re.search(pattern, path if "/" in pattern else path.rpartition("/")[2])
+
+
+def _labels_by_pattern(paths: Sequence[str], pattern: str, seen: Seen) -> dict[str, str]:
+    matches = {path: search_name(pattern, path) for path in paths}
+    labels = {path: match[1] for path, match in matches.items() if match and match[1]}
+    if not labels:
+        examples = ", ".join(paths[:3])
+        raise DataInvalid(f"dataset.label_pattern {pattern!r} matches none of the {len(paths)} files: {examples}.")
+    seen.left_out["files without a label in their name"] += len(paths) - len(labels)
+    seen.evidence.append(f"dataset.label_pattern finds a label in {len(labels):,} of {len(paths):,} file names.")
+    return labels
+
+
+def _labels_by_tag(root: Path, paths: Sequence[str], tag: str, seen: Seen, workers: int | None) -> dict[str, str]:
+    files = [root / path for path in paths]
+    values = map_files(partial(_read_tag, tag=tag), files, workers=workers, description="Reading tags")
+    labels = {path: value for path, value in zip(paths, values, strict=True) if value}
+    if not labels:
+        raise DataInvalid(f"dataset.label_tag: none of the {len(paths)} files in {root} is DICOM with the tag {tag}.")
+    seen.left_out["files without the tag of the label"] += len(paths) - len(labels)
+    seen.evidence.append(f"{len(labels):,} of {len(paths):,} files have the tag {tag}.")
+    return labels
+
+
+def _read_tag(file: Path, tag: str) -> str:
+    from medvision.data.dicom import read_tags
+
+    try:
+        return read_tags(file, [tag]).get(tag, "").strip()
+    except DecodeRejected:
+        return ""
+
+
+def _labels_by_table(paths: Sequence[str], table: Table, columns: Columns, seen: Seen) -> dict[str, str]:
+    index, twice = ImageIndex(paths), 0
+    labels: dict[str, str] = {}
+    without_image = without_label = 0
+    for name, label in zip(table.rows[columns.image], table.rows[columns.label], strict=True):
+        path = find_image(index, name, table, columns)
+        without_image += path is None
+        without_label += path is not None and not label
+        if path is None or not label:
+            continue
+        if labels.setdefault(path, label) != label:
+            raise DataInvalid(
+                f"{table.name} gives {name} two labels in {columns.label}: {labels[path]} and {label}. medvision "
+                "learns one class an image: keep one row for each."
+            )
+        twice += 1
+    if not labels:
+        raise DataInvalid(f"{table.name}: no row with a label in {columns.label} names an image of the dataset.")
+    seen.left_out["rows of the table without their image"] += without_image
+    seen.left_out["rows of the table without a label"] += without_label
+    seen.left_out["rows that repeat another"] += twice - len(labels)
+    seen.left_out["images without a row, or a label, in the table"] += len(paths) - len(labels)
+    seen.evidence.append(
+        f"{table.name}: column {columns.image} names {len(labels):,} of {len(paths):,} images, "
+        f"{columns.label} their labels."
+    )
+    return _check_labels(labels, table, columns)
+
+
+def find_image(index: ImageIndex, name: str, table: Table, columns: Columns) -> str | None:
+    found = index.find(name)
+    if len(found) > 1:
+        raise DataInvalid(
+            f"{table.name}: {name} in column {columns.image} stands for {len(found)} files: "
+            f"{', '.join(sorted(found)[:3])}. Give their paths, or a column that has them: dataset.columns.image."
+        )
+    return next(iter(found), None)
+
+
+def _check_labels(labels: dict[str, str], table: Table, columns: Columns) -> dict[str, str]:
+    values = set(labels.values())
+    several = next((value for value in values if re.search(r"[|;]", value)), None)
+    if several:
+        raise DataInvalid(
+            f"{table.name}: column {columns.label} holds several labels in a cell: {several}. medvision learns one "
+            "class an image: choose one of them in a column of its own (dataset.columns.label)."
+        )
+    if len(values) > max(20, len(labels) / 4):
+        raise DataInvalid(
+            f"{table.name}: column {columns.label} has {len(values)} values for {len(labels)} images: those are no "
+            "classes. Say which column is the label: dataset.columns.label."
+        )
+    # What was an integer column with gaps elsewhere: 1.0 is class 1.
+    if all(re.fullmatch(r"-?\d+\.0+", value) for value in values):
+        return {path: label.partition(".")[0] for path, label in labels.items()}
+    return labels
+
+
+def _check_agreement(root: Path, labels: dict[str, str], table: Table, columns: Columns) -> None:
+    """Refuse a table that was found in class folders which name other classes than it does."""
+    paths = list(labels)
+    try:
+        levels = read_levels(root, paths)
+    except DataInvalid:
+        return
+    if levels is None:
+        return
+    names = {path: path.split("/")[levels.label] for path in paths if path.count("/") > levels.label}
+    pairs = {(label, names.get(path)) for path, label in labels.items()}
+    if len(set(names.values())) < 2 or len(pairs) == len(set(labels.values())) == len(set(names.values())):
+        return
+    # Folders of one hospital, or of patients, hold several classes each: then they are no classes themselves.
+    if set(names.values()) & set(labels.values()):
+        raise DataInvalid(
+            f"{root} has class folders ({', '.join(sorted(set(names.values()))[:4])}) and {table.name}, whose column "
+            f"{columns.label} gives some images another label. Give dataset.labels to take the table's; take the table "
+            "out of the folder for those of the folders."
+        )
+
+
+def _labels_by_folders(root: Path, paths: Sequence[str], seen: Seen) -> dict[str, str]:
+    levels = read_levels(root, paths)
+    if levels is None:
+        names = ", ".join(paths[:3])
+        raise DataInvalid(
+            f"No images in class folders: {root} holds {len(paths)} images ({names}), and nothing names their classes. "
+            f"Expected a folder for each class ({root}/CLASS/IMAGE), or a table beside them. {WAYS_OUT}"
+        )
+    seen.levels = levels
+    folders = {path: path.split("/")[:-1] for path in paths}
+    labels = {path: parts[levels.label] for path, parts in folders.items() if len(parts) > levels.label}
+    above = len(paths) - len(labels)
+    if above > len(labels):
+        raise DataInvalid(
+            f"{root}: {above} images lie above the class folders, and only {len(labels)} in them. {WAYS_OUT}"
+        )
+    seen.left_out["images above the class folders"] += above
+    _check_not_empty(sorted({root.joinpath(*folders[path][: levels.label]) for path in labels}))
+    classes = sorted(set(labels.values()))
+    shown = ", ".join(classes[:10]) + (" ..." if len(classes) > 10 else "")
+    seen.evidence.append(f"Folder {levels.label + 1} of the path names the class: {shown}.")
+    return labels
+
+
+def _check_not_empty(parents: Sequence[Path]) -> None:
+    # A folder of other files (notes, annotations) is no class; one without any is a copy that has failed.
+    folders = [folder for parent in parents for folder in sorted(parent.iterdir()) if folder.is_dir()]
+    empty = [str(folder) for folder in folders if not folder.name.startswith(".") and not any(folder.iterdir())]
+    if empty:
+        raise DataInvalid(f"Class folder {', '.join(empty)} is empty. Add its images, or remove the folder.")

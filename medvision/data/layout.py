@@ -1,0 +1,213 @@
+"""Find out how a dataset is laid out: which file is an image of which class, split and patient, and what says so.
+
+Class folders, also below split folders, sites or one folder around all; a table of labels; labels in file names; a
+DICOM tag. What is given in the settings wins; what is found is said, and what could be meant in two ways is refused.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from medvision.config import DatasetConfig
+from medvision.data.columns import Columns, clean_name, find_columns
+from medvision.data.folders import WAYS_OUT, Levels
+from medvision.data.labelling import Seen, find_image, find_labels
+from medvision.data.sources import Found, find_files, split_of
+from medvision.data.tables import ImageIndex, Table, read_table
+from medvision.errors import DataInvalid
+
+_SPLIT_IN_NAME = re.compile(r"(?:^|[_-])(train|training|val|valid|validation|test|testing)(?=[_-])", re.IGNORECASE)
+# A table beside the images is theirs if it names most of them.
+_MOST = 0.5
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """One file: its path relative to the dataset's folder, its class, and what else is known ("" if not).
+
+    ``patient`` is an identifier as the table has it; ``subgroups`` are cells by the cleaned name of their column.
+    """
+
+    path: str
+    label: str
+    split: str = ""
+    patient: str = ""
+    subgroups: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a dataset is laid out.
+
+    ``kind``: class folders, table, file names or DICOM tag, which the labels are from. ``evidence`` says what was seen,
+    for people: it may name files. ``files`` are sorted by path. ``left_out`` counts files, and rows of the table, that
+    are not used, by reason; it names none. ``columns`` and ``table`` are those of the table, if there is one.
+    """
+
+    kind: str
+    evidence: tuple[str, ...]
+    files: tuple[ImageFile, ...]
+    left_out: tuple[tuple[str, int], ...]
+    table: Table | None
+    columns: Columns | None
+
+
+def detect_layout(root: Path, dataset: DatasetConfig, *, workers: int | None = None) -> Layout:
+    """List the images of a folder, however it is laid out.
+
+    Raises DataInvalid: no images, nothing that names their classes, two things that name them differently, one class
+    only, classes that differ by case only, or a class that is missing from the train split.
+    """
+    return read_layout(root, find_files(root), dataset, workers=workers)
+
+
+def read_layout(root: Path, found: Found, dataset: DatasetConfig, *, workers: int | None = None) -> Layout:
+    """Do the same for what ``find_files`` has found."""
+    paths = [file.path for file in found.images]
+    if not paths:
+        raise DataInvalid(f"No images in {root}. Expected a folder of images for each class: {root}/CLASS/IMAGE.")
+    table, columns = _choose_table(root, found, dataset)
+    seen = Seen(left_out=Counter({"masks of images beside them": found.n_masks}))
+    kind, labels = find_labels(root, paths, dataset, table, columns, seen, workers)
+    files = [ImageFile(path, label) for path, label in labels.items()]
+    if table is not None and columns is not None:
+        files = _join(files, table, columns, ImageIndex(paths), seen)
+    files = _with_splits(root, files, seen)
+    _check_classes(files)
+    left_out = tuple((reason, count) for reason, count in seen.left_out.items() if count)
+    return Layout(kind, tuple(seen.evidence), tuple(sorted(files, key=_by_path)), left_out, table, columns)
+
+
+def _choose_table(root: Path, found: Found, dataset: DatasetConfig) -> tuple[Table | None, Columns | None]:
+    """Return the given table, or the one in the folder that names most of the images; None if there is none."""
+    index = ImageIndex(file.path for file in found.images)
+    if dataset.labels is not None:
+        table = read_table(dataset.labels if dataset.labels.is_absolute() else _beside(root, dataset.labels))
+        return table, find_columns(table, dataset.columns, index)
+    candidates = []
+    for file in found.tables:
+        try:
+            table = read_table(root / file.path)
+            columns = find_columns(table, dataset.columns, index)
+        # A table of something else; where nothing else names the classes, it will be asked for.
+        except DataInvalid as error:
+            if len(found.tables) == 1 and "could each be" in str(error):
+                raise
+            continue
+        named = {path for name in table.rows[columns.image] for path in index.find(name)}
+        if len(named) > _MOST * len(found.images):
+            candidates.append((table, columns))
+    if len(candidates) > 1:
+        names = " and ".join(table.name for table, _ in candidates)
+        raise DataInvalid(f"{root}: {names} each name the images. Say which is meant: dataset.labels.")
+    return candidates[0] if candidates else (None, None)
+
+
+def _beside(root: Path, table: Path) -> Path:
+    """Return a relative path as seen from the working directory, or else from the dataset's folder."""
+    return table if table.is_file() else root / table
+
+
+def _join(files: list[ImageFile], table: Table, columns: Columns, index: ImageIndex, seen: Seen) -> list[ImageFile]:
+    """Take split, patient and subgroups from the table."""
+    wanted = [name for name in (columns.patient, columns.split, *columns.subgroups) if name is not None]
+    cells: dict[str, dict[str, str]] = {}
+    for row in table.rows[[columns.image, *wanted]].to_dict("records"):
+        path = find_image(index, row[columns.image], table, columns)
+        if path is not None and cells.setdefault(path, row) != row:
+            different = next(name for name in wanted if cells[path][name] != row[name])
+            raise DataInvalid(
+                f"{table.name} has two rows for {row[columns.image]}, with {cells[path][different]} and "
+                f"{row[different]} in {different}. Keep one row an image."
+            )
+    seen.evidence += [f"{table.name}: column {columns.patient} names the patients."] if columns.patient else []
+    seen.evidence += [f"{table.name}: column {columns.split} gives the split."] if columns.split else []
+    if columns.subgroups:
+        seen.evidence.append(f"{table.name}: subgroups by {', '.join(columns.subgroups)}.")
+    return [_with_cells(file, cells.get(file.path, {}), columns) for file in files]
+
+
+def _with_cells(file: ImageFile, cells: dict[str, str], columns: Columns) -> ImageFile:
+    split = cells.get(columns.split, "") if columns.split else ""
+    if split and not split_of(split):
+        raise DataInvalid(f"Column {columns.split} says {split!r}; expected train, val or test. Name another column.")
+    return replace(
+        file,
+        split=split_of(split),
+        patient=cells.get(columns.patient, "") if columns.patient else "",
+        subgroups={clean_name(name): cells.get(name, "") for name in columns.subgroups},
+    )
+
+
+def _with_splits(root: Path, files: list[ImageFile], seen: Seen) -> list[ImageFile]:
+    """Take the split from the table, else from the folders, else from the file names; and the site from folders."""
+    levels = seen.levels
+    if levels is not None and levels.site is not None:
+        site = levels.site
+        seen.evidence.append(f"Folder {site + 1} of the path holds the same classes each time: subgroup 'site'.")
+        files = [replace(f, subgroups={"site": f.path.split("/")[site], **f.subgroups}) for f in files]
+    if any(file.split for file in files):
+        return _check_splits(files)
+    splits = _splits_by_folder(root, files, levels) or _splits_by_name(files, seen)
+    return [replace(file, split=splits[file.path]) for file in files] if splits else files
+
+
+def _splits_by_folder(root: Path, files: Sequence[ImageFile], levels: Levels | None) -> dict[str, str]:
+    if levels is None:
+        # Labels from elsewhere: the folders may still be splits, above whatever else.
+        for depth in range(3):
+            names = {file.path.split("/")[depth] for file in files if file.path.count("/") > depth}
+            deep = all(file.path.count("/") > depth for file in files)
+            if deep and all(map(split_of, names)) and "train" in map(split_of, names):
+                return {file.path: split_of(file.path.split("/")[depth]) for file in files}
+        return {}
+    if levels.split is None:
+        return {}
+    return {file.path: split_of(file.path.split("/")[levels.split]) for file in files}
+
+
+def _splits_by_name(files: Sequence[ImageFile], seen: Seen) -> dict[str, str]:
+    """Return the splits if each file name holds one, train and another among them; else none."""
+    splits = {}
+    for file in files:
+        found = {split_of(name) for name in _SPLIT_IN_NAME.findall(file.path.rpartition("/")[2])}
+        if len(found) != 1:
+            return {}
+        splits[file.path] = found.pop()
+    counts = Counter(splits.values())
+    if "train" not in counts or len(counts) < 2:
+        return {}
+    sizes = ", ".join(f"{split} {count:,}" for split, count in sorted(counts.items()))
+    seen.evidence.append(f"Each file name holds its split: {sizes}.")
+    return splits
+
+
+def _check_splits(files: list[ImageFile]) -> list[ImageFile]:
+    without = sum(not file.split for file in files)
+    if without:
+        raise DataInvalid(f"The table gives {without} of {len(files)} images no split. Give all of them one, or none.")
+    return files
+
+
+def _check_classes(files: Sequence[ImageFile]) -> None:
+    spellings = defaultdict(set)
+    splits = defaultdict(set)
+    for file in files:
+        spellings[file.label.casefold()].add(file.label)
+        splits[file.label].add(file.split)
+    for names in spellings.values():
+        if len(names) > 1:
+            raise DataInvalid(f"Classes {' and '.join(sorted(names))} differ by case only. Give each class one name.")
+    if len(spellings) == 1:
+        raise DataInvalid(f"Only one class was found: {files[0].label}. A classifier needs at least two. {WAYS_OUT}")
+    for label, present in splits.items():
+        if "" not in present and "train" not in present:
+            raise DataInvalid(f"Class {label} has images in {', '.join(sorted(present))} but none in train.")
+
+
+def _by_path(file: ImageFile) -> str:
+    return file.path
