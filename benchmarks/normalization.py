@@ -88,8 +88,8 @@ def _decode(path: Path) -> int:
 
 
 def _normalize(paths: list[Path]) -> tuple[np.ndarray, np.ndarray]:
-    rows = pd.DataFrame({"path": [str(path) for path in paths]})
-    manifest = Manifest(Path("/"), ("a", "b"), rows, (), 0, "", "benchmark")
+    rows = pd.DataFrame({"path": [str(path) for path in paths], "frame": 0})
+    manifest = Manifest(Path("/"), ("a", "b"), rows, (), 0, (), "", "benchmark")
     split = Split(np.full(len(paths), "train", dtype=object), "benchmark", "benchmark")
     statistics = compute_normalization(manifest, split, channels=3)
     return np.array(statistics.mean), np.array(statistics.std)

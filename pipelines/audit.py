@@ -37,7 +37,7 @@ def run_audit(config: Config, recorder: Recorder, dataset: SplitDataset) -> Audi
     from medvision.data.audit import render_text
 
     record_dataset(dataset, config, recorder, context="audit")
-    say(render_text(dataset.audit))
+    say(render_text(dataset.audit, dataset.manifest.names()))
     say(f"Saved in {config.dataset_dir}: audit.json, audit.txt")
     return dataset.audit
 

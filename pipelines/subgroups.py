@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 # Values of these name an image or a patient, and reports go where images do not.
-_IDENTIFYING = {"image_id", "path", "patient_key", "pixel_hash", "group", "label"}
+_IDENTIFYING = {"image_id", "path", "frame", "patient_key", "pixel_hash", "group", "label"}
 
 
 def measure_subgroups(predictions: Predictions, dataset: SplitDataset, config: Config) -> tuple[Subgroup, ...]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from medvision.data.manifest import Manifest
@@ -31,8 +33,12 @@ def audit(name: str, manifest: Manifest, split: Split) -> Audit:
     )
 
 
-def render_text(record: Audit) -> str:
-    """Return the audit as a text for people."""
+def render_text(record: Audit, names: Mapping[str, str] | None = None) -> str:
+    """Return the audit as a text for people.
+
+    Examples are ids of images. On the console ``names``, a path for each id, stand in their place; in a file they must
+    not, since they may name patients.
+    """
     patients = f" of {record.n_patients:,} patients" if record.n_patients is not None else ", patients unknown"
     lines = [f"Audit of {record.dataset}: {record.n_images:,} images{patients}", ""]
     for side, counts in record.split_counts.items():
@@ -43,8 +49,13 @@ def render_text(record: Audit) -> str:
         lines += ["", "Nothing found."]
     for finding in record.findings:
         lines += ["", f"[{finding.severity}] {finding.message}", f"  -> {finding.action}"]
-        lines += [f"     {example}" for example in finding.examples]
+        lines += [f"     {_named(example, names or {})}" for example in finding.examples]
     return "\n".join(lines) + "\n"
+
+
+def _named(example: str, names: Mapping[str, str]) -> str:
+    image_id, colon, reason = example.partition(":")
+    return f"{names.get(image_id, image_id)}{colon}{reason}"
 
 
 def _find_all(manifest: Manifest, split: Split) -> list[Finding]:
@@ -67,20 +78,20 @@ def _rejected(manifest: Manifest) -> Finding:
         total=total,
         message=f"{len(manifest.rejected)} of {total} files are not readable images.",
         action="They are left out.",
-        examples=tuple(f"{path}: {reason}" for path, reason in manifest.rejected[:_EXAMPLES]),
+        examples=tuple(f"{image.image_id}: {image.reason}" for image in manifest.rejected[:_EXAMPLES]),
     )
 
 
 def _unmatched(manifest: Manifest) -> Finding:
-    total = len(manifest.rows)
+    rows, total = manifest.rows, len(manifest.rows)
     return Finding(
         name="patient_unknown",
         severity="warning",
         count=manifest.unmatched,
         total=total,
-        message=f"The patient pattern is not found in {manifest.unmatched} of {total} file names.",
-        action="Each of these images counts as a patient of its own. Mend the pattern if that is not so.",
-        examples=tuple(manifest.rows.path[manifest.rows.patient_key == ""][:_EXAMPLES]) if manifest.unmatched else (),
+        message=f"The patient of {manifest.unmatched} of {total} images is not named, by the pattern or the table.",
+        action="Each of these images counts as a patient of its own. Mend pattern or table if that is not so.",
+        examples=tuple(rows.image_id[rows.patient_key == ""][:_EXAMPLES]) if manifest.unmatched else (),
     )
 
 
@@ -107,7 +118,7 @@ def _leak(leak: Leak, manifest: Manifest, action: str) -> Finding:
         total=total,
         message=f"{share} {what[leak.by]}: figures on the given split would be too good.",
         action=action,
-        examples=tuple(manifest.rows.path.iloc[leak.rows[:_EXAMPLES]]),
+        examples=tuple(manifest.rows.image_id.iloc[leak.rows[:_EXAMPLES]]),
     )
 
 
@@ -120,7 +131,7 @@ def _repeated(manifest: Manifest) -> Finding:
         total=len(manifest.rows),
         message=f"{len(repeated):,} of {len(manifest.rows):,} images repeat the pixels of another.",
         action="Repeats are kept on one side of the split.",
-        examples=tuple(manifest.rows.path.iloc[repeated[:_EXAMPLES]]),
+        examples=tuple(manifest.rows.image_id.iloc[repeated[:_EXAMPLES]]),
     )
 
 
@@ -133,7 +144,7 @@ def _conflicting(manifest: Manifest) -> Finding:
         total=len(manifest.rows),
         message=f"{len(conflicting)} images have the same pixels as an image of another class.",
         action="They are left out of train and val. Find out which label is right.",
-        examples=tuple(manifest.rows.path.iloc[conflicting[:_EXAMPLES]]),
+        examples=tuple(manifest.rows.image_id.iloc[conflicting[:_EXAMPLES]]),
     )
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from medvision.data.saved_manifest import MANIFEST_FILE
 from medvision.records import SPLITS, Audit
 
 _NAMELESS = ["image_id", "patient_key", "class", "side", "given_split", "pixel_hash", "width", "height", "channels"]
@@ -32,7 +33,7 @@ def load_rows(folder: Path, *, manifest_fingerprint: str, split_fingerprint: str
     ``class`` and ``side`` are names; ``patient_key`` is "" where the patient is not known.
     """
     try:
-        manifest = pd.read_parquet(folder / "manifest.parquet")
+        manifest = pd.read_parquet(folder / MANIFEST_FILE)
         split = pd.read_parquet(folder / "split.parquet")
         known = (manifest.attrs["fingerprint"], split.attrs["fingerprint"])
         classes = manifest.attrs["classes"]

@@ -3,42 +3,64 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from medvision.config import Config
-from medvision.data.decode import ImageSource, collapse_gray, decode_image, hash_pixels
+from medvision.data.columns import OWN, as_values
+from medvision.data.decode import ImageSource
+from medvision.data.grouping import group_images
+from medvision.data.inspection import InspectedFile, inspect_file
+from medvision.data.labelling import search_name
+from medvision.data.layout import ImageFile, Layout, read_layout
 from medvision.data.parallel import map_files
 from medvision.data.pseudonyms import load_or_make_key, pseudonym
-from medvision.data.sources import ImageFile, list_images
-from medvision.errors import DataInvalid, DecodeRejected
-from medvision.files import atomic_write, fingerprint
+from medvision.data.saved_manifest import load_rows, save_names, save_rows
+from medvision.data.sources import Found, find_files
+from medvision.errors import DataInvalid
+from medvision.files import fingerprint
 
 # Raised whenever rows would come out differently from the same files.
-_VERSION = 1
+_VERSION = 2
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """An image that could not be read: its id, the path of its file relative to the dataset's folder, and why."""
+
+    image_id: str
+    path: str
+    reason: str
 
 
 @dataclass(frozen=True)
 class Manifest:
     """All images of a dataset.
 
-    ``rows`` has a row an image, sorted by path, with the columns image_id and patient_key (keyed hashes; patient_key
-    is "" where the patient is not known), path (relative to ``root``), label (index into ``classes``), given_split
-    ("" if none), pixel_hash, group (images of one patient or of the same pixels share it), width, height, channels
-    (1 also for a colour file that holds a gray image).
+    ``rows`` has a row an image, sorted by path and frame, with the columns image_id and patient_key (keyed hashes;
+    patient_key is "" where the patient is not known), path (relative to ``root``), frame (in its file), label (index
+    into ``classes``), given_split ("" if none), pixel_hash, group (images of one patient, of one file or of the same
+    pixels share it), width, height, channels (1 also for a colour file that holds a gray image), and a column for each
+    subgroup that the dataset tells apart (numbers, NaN if unknown, or texts, "" if unknown).
 
-    ``rejected`` has path and reason of every file that could not be read. ``unmatched`` counts the rows in whose file
-    name the patient pattern was not found. ``window``: what CT values are seen through, "" for the files' own.
+    ``unmatched`` counts the rows without a patient where a pattern or a column should have named it. ``left_out``
+    counts files, and rows of the dataset's table, that are no images of it, by reason. ``window``: what CT values are
+    seen through, "" for the files' own.
+
+    A path may name a patient: paths are held in memory, for the console, and are in no record that is saved.
     """
 
     root: Path
     classes: tuple[str, ...]
     rows: pd.DataFrame
-    rejected: tuple[tuple[str, str], ...]
+    rejected: tuple[Rejected, ...]
     unmatched: int
+    left_out: tuple[tuple[str, int], ...]
     listing: str
     fingerprint: str
     window: str = ""
@@ -53,164 +75,201 @@ class Manifest:
         """Tell whether every image is gray."""
         return bool((self.rows.channels == 1).all())
 
+    @property
+    def subgroups(self) -> tuple[str, ...]:
+        """Return the columns of subgroups that the dataset brought with it."""
+        return tuple(column for column in self.rows.columns if column not in OWN)
+
     def sources(self) -> list[ImageSource]:
         """Return where the image of each row is."""
-        return [ImageSource(self.root / path, window=self.window) for path in self.rows.path]
+        places = zip(self.rows.path, self.rows.frame, strict=True)
+        return [ImageSource(self.root / path, int(frame), self.window) for path, frame in places]
 
-
-@dataclass(frozen=True)
-class _Inspected:
-    pixel_hash: str = ""
-    width: int = 0
-    height: int = 0
-    channels: int = 0
-    reason: str = ""
+    def names(self) -> dict[str, str]:
+        """Return the path of each image, read or rejected, by its id: for the console, and never for a record."""
+        named = dict(zip(self.rows.image_id, self.rows.path, strict=True))
+        return {**named, **{image.image_id: image.path for image in self.rejected}}
 
 
 def load_or_build_manifest(config: Config) -> Manifest:
-    """Return the dataset's manifest: the saved one where no file has changed since, else a new one, which is saved."""
-    files = list_images(config.dataset_path)
-    listing = _fingerprint_listing(files, config)
-    saved = _load(config.dataset_dir, config.dataset_path)
-    if saved is not None and saved.listing == listing:
+    """Return the dataset's manifest: the saved one where no file has changed since, else a new one, which is saved.
+
+    Beside it lies files.csv, which names the file of each image_id: for its owner alone, and not to be passed on.
+    """
+    found = find_files(config.dataset_path)
+    key = load_or_make_key(config.paths.state)
+    listing = _fingerprint_listing(found, config)
+    saved = _load(config, found, key, listing)
+    if saved is not None:
         return saved
-    manifest = _build(files, listing, config)
-    _save(manifest, config.dataset_dir)
+    manifest = _build(found, key, listing, config)
+    save_rows(manifest.rows, _description(manifest), config.dataset_dir)
+    save_names(manifest.rows, [(image.image_id, image.path) for image in manifest.rejected], config.dataset_dir)
     return manifest
 
 
 def check_rejected(manifest: Manifest, max_rejected_fraction: float) -> None:
-    """Raise DataInvalid, naming the files, if more than the allowed fraction of them could not be read."""
-    n_files = len(manifest.rows) + len(manifest.rejected)
+    """Raise DataInvalid, naming the files, if more than the allowed fraction of images could not be read."""
+    n_images = len(manifest.rows) + len(manifest.rejected)
     # Divided, not multiplied: 0.29 * 100 is a little less than 29.
-    if len(manifest.rejected) / n_files <= max_rejected_fraction:
+    if len(manifest.rejected) / n_images <= max_rejected_fraction:
         return
-    lines = [f"  {manifest.root / path}: {reason}" for path, reason in manifest.rejected[:20]]
+    lines = [f"  {manifest.root / image.path}: {image.reason}" for image in manifest.rejected[:20]]
     more = len(manifest.rejected) - len(lines)
     raise DataInvalid(
-        f"{len(manifest.rejected)} of {n_files} files are not readable images:\n"
+        f"{len(manifest.rejected)} of {n_images} files are not readable images:\n"
         + "\n".join(lines)
         + (f"\n  ... and {more} more" if more else "")
         + "\nMend or remove them, or allow for them: --set dataset.max_rejected_fraction="
-        + f"{_round_up(len(manifest.rejected) / n_files)}"
+        + f"{_round_up(len(manifest.rejected) / n_images)}"
     )
 
 
-def _build(files: list[ImageFile], listing: str, config: Config) -> Manifest:
-    root = config.dataset_path
-    classes = tuple(sorted({file.label for file in files}))
-    inspected = list(
-        map_files(
-            _inspect,
-            [ImageSource(root / f.path, window=config.dataset.window) for f in files],
-            workers=config.performance.workers,
-            description="Reading images",
-        )
+def _build(found: Found, key: bytes, listing: str, config: Config) -> Manifest:
+    root, workers = config.dataset_path, config.performance.workers
+    layout = read_layout(root, found, config.dataset, workers=workers)
+    patients = _find_patients(layout, config.dataset.patient_pattern)
+    paths = [root / file.path for file in layout.files]
+    inspect = partial(inspect_file, key=key, window=config.dataset.window)
+    inspected = list(map_files(inspect, paths, workers=workers, description="Reading images"))
+    classes = _sort_classes({file.label for file in layout.files})
+    rows = _make_rows(layout.files, inspected, patients, classes, key)
+    reasons = rows.pop("reason")
+    rejected = tuple(
+        Rejected(image_id, path, reason)
+        for image_id, path, reason in zip(rows.image_id, rows.path, reasons, strict=True)
+        if reason
     )
-    key = load_or_make_key(config.paths.state)
-    patients = [_find_patient(file, config.dataset.patient_pattern) for file in files]
-    rows = pd.DataFrame(
-        {
-            "image_id": [pseudonym(key, file.path) for file in files],
-            "path": [file.path for file in files],
-            "label": [classes.index(file.label) for file in files],
-            "given_split": [file.split for file in files],
-            "patient_key": [pseudonym(key, patient) if patient else "" for patient in patients],
-            "pixel_hash": [image.pixel_hash for image in inspected],
-            "width": [image.width for image in inspected],
-            "height": [image.height for image in inspected],
-            "channels": [image.channels for image in inspected],
-        }
-    )
-    readable = np.array([not image.reason for image in inspected])
-    rows = rows[readable].reset_index(drop=True)
+    rows = rows[(reasons == "").to_numpy()].reset_index(drop=True)
     if rows.empty:
-        raise DataInvalid(f"None of the {len(files)} files in {root} is a readable image: {inspected[0].reason}.")
-    rows["group"] = _group(rows)
-    unmatched = 0
-    if config.dataset.patient_pattern:
-        unmatched = int((rows.patient_key == "").sum())
-        _check_pattern(rows, config.dataset.patient_pattern)
+        raise DataInvalid(f"None of the {len(paths)} files in {root} is a readable image: {rejected[0].reason}.")
+    rows["group"] = group_images(rows)
+    rows = _with_subgroups(rows, layout.files)
+    is_asked_for = config.dataset.patient_pattern or (layout.columns and layout.columns.patient)
     return Manifest(
         root=root,
         classes=classes,
         rows=rows,
-        rejected=tuple((f.path, i.reason) for f, i in zip(files, inspected, strict=True) if i.reason),
-        unmatched=unmatched,
+        rejected=rejected,
+        unmatched=int((rows.patient_key == "").sum()) if is_asked_for else 0,
+        left_out=layout.left_out,
         listing=listing,
         fingerprint=_fingerprint_rows(classes, rows),
         window=config.dataset.window,
     )
 
 
-def _inspect(source: ImageSource) -> _Inspected:
-    try:
-        pixels = collapse_gray(decode_image(source))
-    except DecodeRejected as error:
-        return _Inspected(reason=str(error))
-    height, width = pixels.shape[:2]
-    return _Inspected(hash_pixels(pixels), width, height, 1 if pixels.ndim == 2 else 3)
+def _find_patients(layout: Layout, pattern: str | None) -> list[str]:
+    """Return the identifier of each file's patient, "" if unknown: from a given column, the pattern, a found column.
+
+    Raises DataInvalid if the pattern is found in no name.
+    """
+    by_pattern = [_search_patient(file.path, pattern) for file in layout.files]
+    if pattern and not any(by_pattern):
+        examples = ", ".join(Path(file.path).name for file in layout.files[:3])
+        raise DataInvalid(
+            f"dataset.patient_pattern {pattern!r} matches none of the {len(layout.files)} file names, for example "
+            f"{examples}."
+        )
+    column_first = layout.columns is not None and layout.columns.given_patient
+    pairs = zip(layout.files, by_pattern, strict=True)
+    return [(file.patient or found) if column_first else (found or file.patient) for file, found in pairs]
 
 
-def _find_patient(file: ImageFile, pattern: str | None) -> str:
-    match = re.search(pattern, Path(file.path).name) if pattern else None
+def _search_patient(path: str, pattern: str | None) -> str:
+    match = search_name(pattern, path) if pattern else None
     return "-".join(group for group in match.groups() if group) if match else ""
 
 
-def _check_pattern(rows: pd.DataFrame, pattern: str) -> None:
-    if (rows.patient_key == "").all():
-        examples = ", ".join(Path(path).name for path in rows.path[:3])
-        raise DataInvalid(
-            f"dataset.patient_pattern {pattern!r} matches none of the {len(rows)} file names, for example {examples}."
-        )
+def _make_rows(
+    files: Sequence[ImageFile],
+    inspected: Sequence[InspectedFile],
+    patients: Sequence[str],
+    classes: tuple[str, ...],
+    key: bytes,
+) -> pd.DataFrame:
+    """Return a row for each frame of each file, rejected ones among them, with the reason."""
+    rows = []
+    for file, images, patient in zip(files, inspected, patients, strict=True):
+        file_id, several = pseudonym(key, file.path), len(images.frames) > 1
+        # A volume is of one patient, whoever it is.
+        by_file = images.patient_key or (pseudonym(key, f"file {file.path}") if several else "")
+        patient_key = pseudonym(key, patient) if patient else by_file
+        rows += [
+            {
+                "image_id": f"{file_id}-{frame}" if several else file_id,
+                "path": file.path,
+                "frame": frame,
+                "label": classes.index(file.label),
+                "given_split": file.split,
+                "patient_key": patient_key,
+                "pixel_hash": image.pixel_hash,
+                "width": image.width,
+                "height": image.height,
+                "channels": image.channels,
+                "reason": image.reason,
+            }
+            for frame, image in enumerate(images.frames)
+        ]
+    return pd.DataFrame(rows)
 
 
-def _group(rows: pd.DataFrame) -> np.ndarray:
-    """Number the connected components of the graph that joins each image to its patient and to its pixels."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    n = len(rows)
-    own = pd.Series([f"image {index}" for index in range(n)])
-    patients = pd.factorize(rows.patient_key.where(rows.patient_key != "", own))[0]
-    pixels = pd.factorize(rows.pixel_hash)[0]
-    offsets = n + patients.max() + 1
-    ends = np.concatenate([n + patients, offsets + pixels])
-    edges = (np.ones(2 * n), (np.concatenate([np.arange(n)] * 2), ends))
-    size = offsets + pixels.max() + 1
-    return connected_components(coo_array(edges, shape=(size, size)), directed=False)[1][:n]
+def _with_subgroups(rows: pd.DataFrame, files: Sequence[ImageFile]) -> pd.DataFrame:
+    by_path = {file.path: file.subgroups for file in files}
+    for name in files[0].subgroups:
+        rows[name] = as_values([by_path[path].get(name, "") for path in rows.path])
+    return rows
 
 
-def _fingerprint_listing(files: list[ImageFile], config: Config) -> str:
-    listed = [[file.path, file.size_bytes, file.modified_ns] for file in files]
-    dataset = config.dataset
-    return fingerprint([_VERSION, str(config.dataset_path), dataset.patient_pattern, dataset.window, listed])
+def _sort_classes(names: set[str]) -> tuple[str, ...]:
+    """Sort classes by name, numbers by value: 2 before 10."""
+    are_numbers = all(re.fullmatch(r"-?\d+", name) for name in names)
+    return tuple(sorted(names, key=int) if are_numbers else sorted(names))
+
+
+def _fingerprint_listing(found: Found, config: Config) -> str:
+    said = config.dataset.model_dump(
+        mode="json", include={"labels", "columns", "label_pattern", "label_tag", "patient_pattern", "window"}
+    )
+    table = config.dataset.labels
+    status = table.stat() if table is not None and table.is_file() else None
+    listed = [[file.path, file.size_bytes, file.modified_ns] for file in (*found.images, *found.tables)]
+    given = [status.st_size, status.st_mtime_ns] if status else []
+    return fingerprint([_VERSION, str(config.dataset_path), said, given, listed])
 
 
 def _fingerprint_rows(classes: tuple[str, ...], rows: pd.DataFrame) -> str:
-    content = rows[["path", "label", "given_split", "pixel_hash", "group"]].to_csv(index=False)
+    subgroups = [column for column in rows.columns if column not in OWN]
+    content = rows[["path", "frame", "label", "given_split", "pixel_hash", "group", *subgroups]].to_csv(index=False)
     return fingerprint([classes, content])
 
 
-def _save(manifest: Manifest, folder: Path) -> None:
-    # pandas keeps attrs in the Parquet file, so that table and description are replaced together.
-    rows = manifest.rows.copy()
-    rows.attrs = {
-        name: getattr(manifest, name)
-        for name in ("classes", "rejected", "unmatched", "listing", "fingerprint", "window")
+def _description(manifest: Manifest) -> dict[str, object]:
+    described = {
+        name: getattr(manifest, name) for name in ("classes", "unmatched", "left_out", "listing", "fingerprint")
     }
-    atomic_write(folder / "manifest.parquet", lambda file: rows.to_parquet(file, index=False, write_page_checksum=True))
+    return {**described, "rejected": [(image.image_id, image.reason) for image in manifest.rejected]}
 
 
-def _load(folder: Path, root: Path) -> Manifest | None:
+def _load(config: Config, found: Found, key: bytes, listing: str) -> Manifest | None:
     # Only a shortcut: whatever is wrong with the saved manifest, a new one is made from the images.
     try:
-        rows = pd.read_parquet(folder / "manifest.parquet", page_checksum_verification=True)
-        described = {**rows.attrs}
-        rows.attrs = {}
-        described["classes"] = tuple(described["classes"])
-        described["rejected"] = tuple((path, reason) for path, reason in described["rejected"])
-        manifest = Manifest(root=root, rows=rows, **described)
+        paths = {pseudonym(key, file.path): file.path for file in found.images}
+        rows, described = load_rows(config.dataset_dir, paths)
+        if described["listing"] != listing:
+            return None
+        rejected = tuple(Rejected(i, paths[i.partition("-")[0]], reason) for i, reason in described["rejected"])
+        manifest = Manifest(
+            root=config.dataset_path,
+            classes=tuple(described["classes"]),
+            rows=rows,
+            rejected=rejected,
+            unmatched=described["unmatched"],
+            left_out=tuple((reason, count) for reason, count in described["left_out"]),
+            listing=listing,
+            fingerprint=described["fingerprint"],
+            window=config.dataset.window,
+        )
         return manifest if _fingerprint_rows(manifest.classes, rows) == manifest.fingerprint else None
     # Arrow has errors of its own for damaged files, beside OSError, ValueError, KeyError ...
     except Exception:

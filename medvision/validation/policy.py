@@ -23,7 +23,7 @@ OfSubgroup = Literal["accuracy", "sensitivity", "specificity"]
 
 DEFAULT_POLICY = "staging"
 # Columns of a manifest that name images or patients, and the truth itself: groups of one case, or of one class.
-_NO_SUBGROUPS = ("image_id", "path", "patient_key", "pixel_hash", "group", "label")
+_NO_SUBGROUPS = ("image_id", "path", "frame", "patient_key", "pixel_hash", "group", "label")
 
 
 class _Section(BaseModel):

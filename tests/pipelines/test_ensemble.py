@@ -43,7 +43,7 @@ class Ensembles:
 
     def test_images(self, rule):
         """Return the test images in base64, in the order of the predictions."""
-        rows = pd.read_parquet(self.project.folder / ".medvision" / "datasets" / DATASET / "manifest.parquet")
+        rows = pd.read_csv(self.project.folder / ".medvision" / "datasets" / DATASET / "files.csv")
         by_id = dict(zip(rows.image_id, rows.path, strict=True))
         paths = [self.project.folder / DATASET / by_id[image_id] for image_id in self.predictions(rule).image_ids]
         return [base64.b64encode(path.read_bytes()).decode() for path in paths]

@@ -19,7 +19,7 @@ def dataset():
     """Return a dataset with 18 test patients, each of whom has an image of both classes."""
     patients = [f"patient{number}" for number in range(18)] * 2
     rows = pd.DataFrame({"image_id": range(36), "patient_key": patients, "label": np.repeat([0, 1], 18)})
-    manifest = Manifest(None, ("a", "b"), rows, (), 0, "", "m")
+    manifest = Manifest(None, ("a", "b"), rows, (), 0, (), "", "m")
     return SplitDataset(manifest, Split(np.full(36, "test"), "m", "s"), None)
 
 

@@ -22,7 +22,7 @@ def predictions(project):
 @pytest.fixture(scope="module")
 def paths(project, predictions):
     """Return the test images as the project's folder has them, in the order of the predictions."""
-    rows = pd.read_parquet(project.folder / ".medvision/datasets" / DATASET / "manifest.parquet")
+    rows = pd.read_csv(project.folder / ".medvision/datasets" / DATASET / "files.csv")
     by_id = dict(zip(rows.image_id, rows.path, strict=True))
     return [f"{DATASET}/{by_id[image_id]}" for image_id in predictions.image_ids]
 

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from medvision.config import Config
-from medvision.data.manifest import Manifest, load_or_build_manifest
+from medvision.data.manifest import Manifest, Rejected, load_or_build_manifest
 
 # Makers of DICOM and NIfTI files.
 sys.path.insert(0, str(Path(__file__).parents[2] / "security"))
@@ -70,6 +70,7 @@ def manifest_of(labels, *, patients=None, pixels=None, given=None, channels=1, c
         {
             "image_id": [f"image{i}" for i in range(n)],
             "path": [f"{i}.png" for i in range(n)],
+            "frame": 0,
             "label": np.asarray(labels),
             "given_split": [""] * n if given is None else list(given),
             "patient_key": patients,
@@ -85,8 +86,9 @@ def manifest_of(labels, *, patients=None, pixels=None, given=None, channels=1, c
         root=Path("/nowhere"),
         classes=classes or tuple(f"class{c}" for c in range(n_classes)),
         rows=rows,
-        rejected=tuple(rejected),
+        rejected=tuple(Rejected(f"rejected{i}", path, reason) for i, (path, reason) in enumerate(rejected)),
         unmatched=sum(not p for p in patients) if any(patients) else 0,
+        left_out=(),
         listing="listing",
         fingerprint="f" * 64,
     )

@@ -35,10 +35,12 @@ def test_counts(manifest_of):
 
 
 def test_unreadable(manifest_of):
-    """Unreadable files are counted out of all files, with path and reason."""
+    """Unreadable files are counted out of all files, with id and reason; the console shows the path."""
     record = audit_of(manifest_of([0, 1] * 49, rejected=[("a/1.png", "empty"), ("a/2.png", "cut off")]))
     assert found(record) == {"unreadable": (2, 100)}
-    assert record.findings[0].examples == ("a/1.png: empty", "a/2.png: cut off")
+    assert record.findings[0].examples == ("rejected0: empty", "rejected1: cut off")
+    assert "a/1.png: empty" in render_text(record, {"rejected0": "a/1.png"})
+    assert "a/1.png" not in render_text(record)
 
 
 def test_patient_unknown(manifest_of):

@@ -35,9 +35,9 @@ def test_saved_manifest_is_the_one_that_was_made(build, write_dataset, tmp_path)
     options = {"dataset": {"patient_pattern": PATTERN}}
     made, loaded = build(root, **options), build(root, **options)
     assert made.rows.equals(loaded.rows) and made is not loaded
-    for name in ("root", "classes", "rejected", "unmatched", "listing", "fingerprint"):
+    for name in ("root", "classes", "rejected", "unmatched", "left_out", "listing", "fingerprint"):
         assert getattr(made, name) == getattr(loaded, name)
-    assert loaded.unmatched == 1 and loaded.rejected[0][0] == "a/bad.png"
+    assert loaded.unmatched == 1 and loaded.rejected[0].path == "a/bad.png"
 
 
 def test_size_and_channels(build, noise, write_image, tmp_path):

@@ -2,8 +2,14 @@
 
 import pytest
 
-from medvision.data.sources import SPLIT_SPELLINGS, list_images
+from medvision.config import DatasetConfig
+from medvision.data.layout import detect_layout
+from medvision.data.sources import SPLIT_SPELLINGS, find_files, split_of, without_suffix
 from medvision.errors import DataInvalid
+
+
+def list_images(root):
+    return detect_layout(root, DatasetConfig()).files
 
 
 @pytest.fixture
@@ -68,7 +74,7 @@ def test_files_of_unknown_kind_are_tried(listed, tmp_path):
     ("names", "message"),
     [
         ([], "No images .*CLASS/IMAGE"),
-        (["1.png", "2.png"], "No images .*CLASS/IMAGE"),
+        (["1.png", "2.png"], "No images in class folders.*CLASS/IMAGE"),
         (["a/1.png", "a/2.png"], "Only one class was found: a"),
         (["train/a/1.png", "val/a/1.png"], "Only one class was found: a"),
         (["Glioma/1.png", "glioma/1.png", "none/1.png"], "Glioma and glioma differ by case only"),

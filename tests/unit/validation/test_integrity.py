@@ -44,7 +44,7 @@ def dataset(predictions):
         }
     )
     sides = np.array(["train", "train", *["test"] * len(predictions.y_true)])
-    return Manifest(None, CLASSES, rows, (), 0, "", "m"), Split(sides, "m", "s")
+    return Manifest(None, CLASSES, rows, (), 0, (), "", "m"), Split(sides, "m", "s")
 
 
 def test_recomputed_figures_are_the_stated_ones():
@@ -180,7 +180,9 @@ def test_pixels_are_read_again(tmp_path):
         Image.new("L", (8, 8), 10 * number).save(tmp_path / f"{number}.png")
     names = [f"{number}.png" for number in range(3)]
     hashes = [hash_file(ImageSource(tmp_path / name)) for name in names]
-    manifest = Manifest(tmp_path, CLASSES, pd.DataFrame({"path": names, "pixel_hash": hashes}), (), 0, "", "m")
+    manifest = Manifest(
+        tmp_path, CLASSES, pd.DataFrame({"path": names, "frame": 0, "pixel_hash": hashes}), (), 0, (), "", "m"
+    )
     split = Split(np.array(["train", "test", "test"]), "m", "s")
     Image.new("L", (8, 8), 99).save(tmp_path / "0.png")
     assert integrity.check_pixels(manifest, split, workers=1) is None

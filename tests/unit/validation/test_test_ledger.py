@@ -185,7 +185,7 @@ def dataset():
         {"image_id": list("pqrs"), "pixel_hash": list("1234"), "label": [0, 1, 0, 1], "patient_key": [""] * 4}
     )
     sides = pd.Series(["train", "train", "test", "test"]).to_numpy()
-    return Manifest(None, ("a", "b"), rows, (), 0, "", "m"), Split(sides, "m", "s")
+    return Manifest(None, ("a", "b"), rows, (), 0, (), "", "m"), Split(sides, "m", "s")
 
 
 def test_the_fingerprint_is_of_the_test_images(dataset):
@@ -196,7 +196,7 @@ def test_the_fingerprint_is_of_the_test_images(dataset):
         rows = manifest.rows.copy()
         for name, value in values.items():
             rows.loc[row, name] = value
-        return ledger.fingerprint_test_set(Manifest(None, ("a", "b"), rows, (), 0, "", "m"), split)
+        return ledger.fingerprint_test_set(Manifest(None, ("a", "b"), rows, (), 0, (), "", "m"), split)
 
     one = ledger.fingerprint_test_set(manifest, split)
     assert changed(0, pixel_hash="9") == one
@@ -204,7 +204,7 @@ def test_the_fingerprint_is_of_the_test_images(dataset):
     sides = split.sides.copy()
     sides[1] = "test"
     assert ledger.fingerprint_test_set(manifest, Split(sides, "m", "s")) != one
-    turned = Manifest(None, ("a", "b"), manifest.rows.iloc[::-1].reset_index(drop=True), (), 0, "", "m")
+    turned = Manifest(None, ("a", "b"), manifest.rows.iloc[::-1].reset_index(drop=True), (), 0, (), "", "m")
     assert ledger.fingerprint_test_set(turned, Split(split.sides[::-1], "m", "s")) == one
 
 
