@@ -129,10 +129,11 @@ def _find_image(table: Table, index: ImageIndex) -> str:
     shares = {column: index.share_found(filter(None, sample[column])) for column in columns}
     named = [column for column in _named(columns, _IMAGE) if shares[column]]
     best = max(named or columns, key=shares.__getitem__)
+    # An image may be called image.jpg: a usual name of a column is one.
+    if best not in named and index.find(best):
+        raise DataInvalid(f"{table.name} has no header: its first line names an image. Put names of columns above it.")
     if shares[best]:
         return best
-    if any(index.find(column) for column in columns):
-        raise DataInvalid(f"{table.name} has no header: its first line names an image. Put names of columns above it.")
     raise DataInvalid(
         f"{table.name}: no column names the images of the dataset. Its columns: {', '.join(columns)}; for example "
         f"{', '.join(table.rows.iloc[0])}. Give dataset.columns.image, or the table that belongs to the images."

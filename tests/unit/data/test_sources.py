@@ -4,7 +4,7 @@ import pytest
 
 from medvision.config import DatasetConfig
 from medvision.data.layout import detect_layout
-from medvision.data.sources import SPLIT_SPELLINGS, find_files, split_of, without_suffix
+from medvision.data.sources import SPLIT_SPELLINGS
 from medvision.errors import DataInvalid
 
 
