@@ -100,7 +100,7 @@ def run_train(
     record_dataset(dataset, config, recorder, context="train")
     normalization = load_or_compute_normalization(config, dataset, recorder)
     _claim_folder(folder, config, dataset, recorder, resume=resume)
-    recorder.params(config.model_dump(mode="json", exclude={"paths"}))
+    recorder.params(config.model_dump(mode="json", exclude={"paths": True, "dataset": {"labels"}}))
     network, data = build_network_and_data(config, dataset, normalization)
     say(f"Training {config.training.model} ({config.training.strategy}) for up to {config.training.epochs} epochs")
     result = fit(network, data, config, recorder=recorder, folder=folder, resume=resume)

@@ -49,6 +49,9 @@ def unpack(archive: Path, into: Path) -> Path:
     target = into / _folder_name(archive)
     with locked(into / ".unpack.lock"):
         made_from = _identify(archive)
+        # Of a run that was killed.
+        for left_over in into.glob(".unpacking-*"):
+            shutil.rmtree(left_over)
         if target.exists():
             _check_same(target, made_from)
             return target
@@ -83,7 +86,7 @@ def _check_same(target: Path, made_from: dict[str, str]) -> None:
 
 @contextmanager
 def _temporary_folder(into: Path) -> Iterator[Path]:
-    folder = Path(tempfile.mkdtemp(dir=into, prefix=".unpack-"))
+    folder = Path(tempfile.mkdtemp(dir=into, prefix=".unpacking-"))
     try:
         yield folder
     except BaseException as error:
@@ -95,11 +98,10 @@ def _temporary_folder(into: Path) -> Iterator[Path]:
 
 
 def _unpack_into(archive: Path, folder: Path) -> None:
-    n_entries = _count_entries(archive)
-    if n_entries > MAX_ENTRIES:
-        raise DataInvalid(f"{archive} has {n_entries:,} entries; at most {MAX_ENTRIES:,} are unpacked.")
+    _check_count(_count_entries(archive), archive)
     try:
         with zipfile.ZipFile(archive) as file:
+            _check_count(len(file.infolist()), archive)
             members = [member for member in file.infolist() if not _is_junk(member.orig_filename)]
             for member in members:
                 _check_member(member)
@@ -116,6 +118,11 @@ def _unpack_into(archive: Path, folder: Path) -> None:
         if type(error).__module__ == "zlib":
             raise DataInvalid(f"{archive} is damaged: {error}.") from None
         raise
+
+
+def _check_count(n_entries: int, archive: Path) -> None:
+    if n_entries > MAX_ENTRIES:
+        raise DataInvalid(f"{archive} has {n_entries:,} entries; at most {MAX_ENTRIES:,} are unpacked.")
 
 
 def _count_entries(archive: Path) -> int:
@@ -137,8 +144,8 @@ def _count_entries(archive: Path) -> int:
 
 
 def _least(size_bytes: bytes) -> int:
-    # With names of up to 250 bytes and extra fields: a directory that is larger has more entries than it says.
-    return int.from_bytes(size_bytes, "little") // 512
+    # An entry has 46 bytes and its name: a directory of more than so many bytes each has more entries than it says.
+    return int.from_bytes(size_bytes, "little") // 256
 
 
 class _Budget:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,6 +15,9 @@ from medvision.data.folders import WAYS_OUT, Levels, read_levels
 from medvision.data.parallel import map_files
 from medvision.data.tables import ImageIndex, Table
 from medvision.errors import DataInvalid, DecodeRejected
+
+# Folders that name the class of so many images of a table are class folders.
+_ALIKE = 0.9
 
 
 @dataclass
@@ -143,24 +146,26 @@ def _check_labels(labels: dict[str, str], table: Table, columns: Columns) -> dic
 
 
 def _check_agreement(root: Path, labels: dict[str, str], table: Table, columns: Columns) -> None:
-    """Refuse a table that was found in class folders which name other classes than it does."""
-    paths = list(labels)
+    """Refuse a table that was only found, in folders that look like its classes but say otherwise of some images."""
     try:
-        levels = read_levels(root, paths)
+        levels = read_levels(root, list(labels))
     except DataInvalid:
         return
-    if levels is None:
+    folders = {path: path.split("/")[levels.label] for path in labels if levels and path.count("/") > levels.label}
+    inside: dict[str, Counter[str]] = defaultdict(Counter)
+    for path, folder in folders.items():
+        inside[folder][labels[path]] += 1
+    usual = {folder: counts.most_common(1)[0] for folder, counts in inside.items()}
+    n_agreeing = sum(count for _, count in usual.values())
+    if len(usual) < 2 or n_agreeing == len(folders):
         return
-    names = {path: path.split("/")[levels.label] for path in paths if path.count("/") > levels.label}
-    pairs = {(label, names.get(path)) for path, label in labels.items()}
-    if len(set(names.values())) < 2 or len(pairs) == len(set(labels.values())) == len(set(names.values())):
-        return
-    # Folders of one hospital, or of patients, hold several classes each: then they are no classes themselves.
-    if set(names.values()) & set(labels.values()):
+    # Folders of hospitals or of parts hold the same classes each, and in no such order.
+    is_alike = len({label for label, _ in usual.values()}) == len(usual) and n_agreeing > _ALIKE * len(folders)
+    if is_alike or set(usual) & set(labels.values()):
         raise DataInvalid(
-            f"{root} has class folders ({', '.join(sorted(set(names.values()))[:4])}) and {table.name}, whose column "
-            f"{columns.label} gives some images another label. Give dataset.labels to take the table's; take the table "
-            "out of the folder for those of the folders."
+            f"{root} has class folders ({', '.join(sorted(usual)[:4])}) and {table.name}, whose column {columns.label} "
+            "gives some images another label. Give dataset.labels to take the table's; take the table out of the "
+            "folder for those of the folders."
         )
 
 
@@ -171,6 +176,7 @@ def _labels_by_folders(root: Path, paths: Sequence[str], seen: Seen) -> dict[str
         raise DataInvalid(
             f"No images in class folders: {root} holds {len(paths)} images ({names}), and nothing names their classes. "
             f"Expected a folder for each class ({root}/CLASS/IMAGE), or a table beside them. {WAYS_OUT}"
+            + "".join(f" {note}" for note in seen.evidence)
         )
     seen.levels = levels
     folders = {path: path.split("/")[:-1] for path in paths}

@@ -70,8 +70,8 @@ def read_layout(root: Path, found: Found, dataset: DatasetConfig, *, workers: in
     paths = [file.path for file in found.images]
     if not paths:
         raise DataInvalid(f"No images in {root}. Expected a folder of images for each class: {root}/CLASS/IMAGE.")
-    table, columns = _choose_table(root, found, dataset)
     seen = Seen(left_out=Counter({"masks of images beside them": found.n_masks}))
+    table, columns = _choose_table(root, found, dataset, seen)
     kind, labels = find_labels(root, paths, dataset, table, columns, seen, workers)
     files = [ImageFile(path, label) for path, label in labels.items()]
     if table is not None and columns is not None:
@@ -82,7 +82,7 @@ def read_layout(root: Path, found: Found, dataset: DatasetConfig, *, workers: in
     return Layout(kind, tuple(seen.evidence), tuple(sorted(files, key=_by_path)), left_out, table, columns)
 
 
-def _choose_table(root: Path, found: Found, dataset: DatasetConfig) -> tuple[Table | None, Columns | None]:
+def _choose_table(root: Path, found: Found, dataset: DatasetConfig, seen: Seen) -> tuple[Table | None, Columns | None]:
     """Return the given table, or the one in the folder that names most of the images; None if there is none."""
     index = ImageIndex(file.path for file in found.images)
     if dataset.labels is not None:
@@ -92,19 +92,21 @@ def _choose_table(root: Path, found: Found, dataset: DatasetConfig) -> tuple[Tab
     for file in found.tables:
         try:
             table = read_table(root / file.path)
-            columns = find_columns(table, dataset.columns, index)
-        # A table of something else; where nothing else names the classes, it will be asked for.
         except DataInvalid as error:
-            if len(found.tables) == 1 and "could each be" in str(error):
-                raise
+            seen.evidence.append(f"Not used: {error}")
             continue
-        named = {path for name in table.rows[columns.image] for path in index.find(name)}
-        if len(named) > _MOST * len(found.images):
-            candidates.append((table, columns))
+        if _names_most(table, found, index):
+            candidates.append(table)
     if len(candidates) > 1:
-        names = " and ".join(table.name for table, _ in candidates)
+        names = " and ".join(table.name for table in candidates)
         raise DataInvalid(f"{root}: {names} each name the images. Say which is meant: dataset.labels.")
-    return candidates[0] if candidates else (None, None)
+    return (candidates[0], find_columns(candidates[0], dataset.columns, index)) if candidates else (None, None)
+
+
+def _names_most(table: Table, found: Found, index: ImageIndex) -> bool:
+    """Tell whether the cells of a column name most of the images."""
+    named = ({path for cell in set(table.rows[column]) for path in index.find(cell)} for column in table.rows.columns)
+    return any(len(paths) > _MOST * len(found.images) for paths in named)
 
 
 def _beside(root: Path, table: Path) -> Path:

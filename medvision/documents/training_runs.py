@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 # What decides the weights. The rest is about machines, accounts and servers.
 _SECTIONS = ("dataset", "transform", "training", "evaluation", "performance")
-_PRIVATE = ("dataset.path",)
+_PRIVATE = ("dataset.path", "dataset.labels")
 # A name in timm's catalogue, and no path.
 _HUB_MODEL = re.compile(r"timm/[A-Za-z0-9_.]+")
 

@@ -197,6 +197,15 @@ def test_too_many_entries(tmp_path, monkeypatch):
         unpack(archive, tmp_path / "into")
 
 
+def test_after_a_kill(tmp_path):
+    """What a killed run has left is cleared away, and the archive unpacked whole."""
+    (tmp_path / "into" / ".unpacking-x" / "a").mkdir(parents=True)
+    (tmp_path / "into" / ".unpacking-x" / "a" / "1.png").write_bytes(b"half")
+    folder = unpack(write_zip(tmp_path / "d.zip", [("a/1.png", b"whole")]), tmp_path / "into")
+    assert everything_in(tmp_path / "into") == ["d", "d/.unpacked.json", "d/a", "d/a/1.png"]
+    assert (folder / "a" / "1.png").read_bytes() == b"whole"
+
+
 def test_disk_too_small(tmp_path, monkeypatch):
     """What does not fit on the disk is refused before anything is written."""
     monkeypatch.setattr(archives, "_RESERVE", 1 << 60)

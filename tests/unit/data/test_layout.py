@@ -148,6 +148,29 @@ def test_table_that_contradicts_the_folders(lay_out, tmp_path):
     assert seen(lay_out(*names, labels=tmp_path / "d" / "labels.csv"))["b/b0.png"] == ("a", "")
 
 
+def test_table_of_numbers_that_contradicts_the_folders(lay_out):
+    """The same holds for a table that calls the classes 0 and 1; one of parts, each with all classes, decides."""
+    names = [f"{c}/{c}{i}.png" for c in ("no", "yes") for i in range(20)]
+    table = "image,label\n" + "".join(f"{n},{int(n.startswith('yes') != n.endswith('s7.png'))}\n" for n in names)
+    with pytest.raises(DataInvalid, match="gives some images another label"):
+        lay_out(*names, tables={"labels.csv": table})
+    mixed = "image,label\n" + "".join(f"{n},{i % 3}\n" for i, n in enumerate(names))
+    assert {label for label, _ in seen(lay_out(*names, tables={"labels.csv": mixed})).values()} == {"0", "1", "2"}
+
+
+def test_table_that_can_not_be_read(lay_out, tmp_path):
+    """A table that is no UTF-8 is named where nothing else tells the classes, and beside class folders is said."""
+    for folder, names in (("d", FLAT), ("e", [f"{'ab'[i % 2]}/{i}.png" for i in range(6)])):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "labels.csv").write_bytes("image,label\n0.png,Übergang\n".encode("latin-1"))
+        if folder == "d":
+            with pytest.raises(DataInvalid, match=r"labels.csv is not UTF-8 in line 2"):
+                lay_out(*names)
+    (tmp_path / "d").rename(tmp_path / "old")
+    (tmp_path / "e").rename(tmp_path / "d")
+    assert "Not used" in lay_out(*names).evidence[0]
+
+
 def test_two_tables(lay_out):
     """Of two tables that name the images none is chosen."""
     with pytest.raises(DataInvalid, match=r"a.csv and b.csv each name the images.*dataset.labels"):
