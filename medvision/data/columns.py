@@ -24,7 +24,7 @@ _IMAGE = (
 _LABEL = (
     "label", "labels", "label_name", "class", "class_name", "class_id", "classname", "category", "dx", "diagnosis",
     "diagnosis_name", "target", "target_name", "finding", "finding_label", "finding_labels", "findings", "pathology",
-    "condition", "disease", "ground_truth", "reference_standard", "y", "grade",
+    "condition", "disease", "ground_truth", "reference_standard", "grade",
 )  # fmt: skip
 _PATIENT = (
     "patient", "patient_id", "patientid", "patient_key", "patient_no", "patient_number", "patient_name", "pid",

@@ -48,7 +48,22 @@ def find_labels(
         if dataset.labels is None:
             _check_agreement(root, labels, table, columns)
         return "table", labels
-    return "class folders", _labels_by_folders(root, paths, seen)
+    if table is None or columns is None:
+        return "class folders", _labels_by_folders(root, paths, seen)
+    try:
+        labels = _labels_by_folders(root, paths, seen)
+    except DataInvalid as error:
+        raise _without_label(table, columns, f"{error} ") from None
+    if len(set(labels.values())) == 1:
+        raise _without_label(table, columns)
+    return "class folders", labels
+
+
+def _without_label(table: Table, columns: Columns, reason: str = "") -> DataInvalid:
+    return DataInvalid(
+        f"{reason}{table.name} names the images (column {columns.image}), but none of its columns is known as their "
+        f"label: {', '.join(table.rows.columns)}. Say which it is: dataset.columns.label."
+    )
 
 
 def search_name(pattern: str, path: str) -> re.Match[str] | None:

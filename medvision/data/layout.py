@@ -154,22 +154,27 @@ def _with_splits(root: Path, files: list[ImageFile], seen: Seen) -> list[ImageFi
         files = [replace(f, subgroups={"site": f.path.split("/")[site], **f.subgroups}) for f in files]
     if any(file.split for file in files):
         return _check_splits(files)
-    splits = _splits_by_folder(root, files, levels) or _splits_by_name(files, seen)
+    splits = _splits_by_folder(files, levels, seen) or _splits_by_name(files, seen)
     return [replace(file, split=splits[file.path]) for file in files] if splits else files
 
 
-def _splits_by_folder(root: Path, files: Sequence[ImageFile], levels: Levels | None) -> dict[str, str]:
-    if levels is None:
-        # Labels from elsewhere: the folders may still be splits, above whatever else.
-        for depth in range(3):
-            names = {file.path.split("/")[depth] for file in files if file.path.count("/") > depth}
-            deep = all(file.path.count("/") > depth for file in files)
-            if deep and all(map(split_of, names)) and "train" in map(split_of, names):
-                return {file.path: split_of(file.path.split("/")[depth]) for file in files}
+def _splits_by_folder(files: Sequence[ImageFile], levels: Levels | None, seen: Seen) -> dict[str, str]:
+    level = levels.split if levels else _split_level(files)
+    if level is None:
         return {}
-    if levels.split is None:
-        return {}
-    return {file.path: split_of(file.path.split("/")[levels.split]) for file in files}
+    seen.evidence.append(f"Folder {level + 1} of the path names the split.")
+    return {file.path: split_of(file.path.split("/")[level]) for file in files}
+
+
+def _split_level(files: Sequence[ImageFile]) -> int | None:
+    """Return at which depth the folders are splits, where the labels are from elsewhere; None if nowhere."""
+    for level in range(3):
+        if any(file.path.count("/") <= level for file in files):
+            return None
+        splits = {split_of(file.path.split("/")[level]) for file in files}
+        if "" not in splits and "train" in splits:
+            return level
+    return None
 
 
 def _splits_by_name(files: Sequence[ImageFile], seen: Seen) -> dict[str, str]:

@@ -71,7 +71,9 @@ def suggest_patient_pattern(files: Sequence[ImageFile]) -> list[Suggestion]:
     suggestions = [*_known(files), *_lettered(files)]
     if not suggestions:
         tried = (_try(files, pattern, f"Names are alike up to {what}.") for pattern, what in _GENERIC.items())
-        suggestions = [found for found in tried if found and not _is_likely_by_chance(found)]
+        likely = [found for found in tried if found and not _is_likely_by_chance(found)]
+        # Two ways to the same groups are one.
+        suggestions = list({str(found.sizes): found for found in reversed(likely)}.values())[::-1]
     return suggestions
 
 

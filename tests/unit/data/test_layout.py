@@ -47,7 +47,9 @@ def test_one_folder_around_all(lay_out):
 def test_split_folders_below_a_wrapper(lay_out):
     """Split folders are found below one folder around all."""
     names = [f"data/{split}/{c}/1.png" for split in ("Training", "Testing") for c in "ab"]
-    assert seen(lay_out(*names))["data/Testing/b/1.png"] == ("b", "test")
+    layout = lay_out(*names)
+    assert seen(layout)["data/Testing/b/1.png"] == ("b", "test")
+    assert "Folder 2 of the path names the split." in layout.evidence
 
 
 def test_split_folders_below_classes(lay_out):
@@ -169,6 +171,21 @@ def test_table_that_can_not_be_read(lay_out, tmp_path):
     (tmp_path / "d").rename(tmp_path / "old")
     (tmp_path / "e").rename(tmp_path / "d")
     assert "Not used" in lay_out(*names).evidence[0]
+
+
+def test_table_without_a_known_label(lay_out):
+    """A table that names the images but not their label is asked about, with its columns."""
+    table = "file,opacity\n" + "".join(f"{i}.png,{i % 2}\n" for i in range(6))
+    with pytest.raises(DataInvalid, match=r"file, opacity\. Say which it is: dataset\.columns\.label"):
+        lay_out(*FLAT, tables={"t.csv": table})
+    assert seen(lay_out(*FLAT, columns={"label": "opacity"}))["1.png"] == ("1", "")
+
+
+def test_table_for_one_folder(lay_out):
+    """The same where all images lie in one folder, which could pass for a single class."""
+    table = "file,opacity\n" + "".join(f"{i}.png,{i % 2}\n" for i in range(6))
+    with pytest.raises(DataInvalid, match=r"dataset\.columns\.label"):
+        lay_out(*[f"scans/{name}" for name in FLAT], tables={"t.csv": table})
 
 
 def test_two_tables(lay_out):

@@ -113,7 +113,7 @@ def test_a_name_of_two_files():
     [
         ("image_id,dx", "image_id", "dx"),
         ("File Name,Finding Labels", "File Name", "Finding Labels"),
-        ("img,y", "img", "y"),
+        ("img,target", "img", "target"),
     ],
 )
 def test_columns_by_name(columns, header, image, label):
