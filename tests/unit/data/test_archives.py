@@ -225,7 +225,7 @@ def test_overlapping_members(tmp_path):
     tail[8:12] = (89).to_bytes(2, "little") * 2
     tail[12:16] = len(directory).to_bytes(4, "little")
     archive.write_bytes(content[:start] + directory + bytes(tail))
-    with pytest.raises(DataInvalid, match="overlap"):
+    with pytest.raises(DataInvalid, match=r"members that overlap|Overlapped entries"):
         unpack(archive, tmp_path / "into")
     assert everything_in(tmp_path / "into") == []
 
@@ -272,6 +272,23 @@ def test_bomb(tmp_path, honest):
     assert ("a bomb" in said) if honest else ("damaged" in said or "a bomb" in said)
     assert growth < 30 and took < 10
     assert everything_in(tmp_path / "into") == []
+
+
+def test_bytes_are_counted_as_they_come(tmp_path, monkeypatch):
+    """What is written is counted too: sizes in headers are believed only to refuse early."""
+    believed, check = [], archives._Budget.check
+
+    def check_but_for_the_headers(budget, size_bytes):
+        believed.append(size_bytes)
+        if len(believed) > 1:
+            check(budget, size_bytes)
+
+    monkeypatch.setattr(archives._Budget, "check", check_but_for_the_headers)
+    with pytest.raises(DataInvalid, match="a bomb"):
+        unpack(
+            write_zip(tmp_path / "d.zip", [("a/1.png", bytes(90 << 20))], compression=zipfile.ZIP_DEFLATED), tmp_path
+        )
+    assert len(believed) > 10
 
 
 def test_large_members_in_flat_memory(tmp_path):

@@ -60,7 +60,9 @@ def test_names_that_carry_a_patient(shape):
         [f"glioma_{i}.png" for i in range(30)] + [f"none_{i}.png" for i in range(30)],
         [f"DermaMNIST_{'train' if i % 2 else 'test'}_{i:05d}.jpg" for i in range(60)],
         [f"{i * 7919 % 10007:x}{'abcdefgh'[i % 8]}.png" for i in range(60)],
+        [f"{i:03d}{'abcdefgh'[i % 8]}.png" for i in range(56)] + ["900a.png", "900b.png", "901a.png", "901b.png"],
         [f"patient1_{i}.png" for i in range(60)],
+        [f"person{i % 2}_{i}.png" for i in range(60)],
         [],
     ],
 )

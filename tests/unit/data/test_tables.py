@@ -184,6 +184,14 @@ def test_refused_subgroups(columns, header, given, message):
         columns(header, row="{i}.png,{c},{p}", subgroups=[given])
 
 
+def test_subgroup_of_one_image_each(table):
+    """A column with another text for each image names images, whatever it is called."""
+    found = table("image,label,remark\n" + "".join(f"{i}.png,{i % 2},text {i}\n" for i in range(30)))
+    index = ImageIndex(f"{i}.png" for i in range(30))
+    with pytest.raises(DataInvalid, match="names images or patients"):
+        find_columns(found, ColumnsConfig(subgroups=("remark",)), index)
+
+
 def test_subgroup_values():
     """Cells that are all numbers, or empty, become numbers; any other column stays text."""
     numbers = as_values(["1", "", "2.5"])

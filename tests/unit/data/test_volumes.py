@@ -2,9 +2,11 @@
 
 import nibabel
 import numpy as np
+import pandas as pd
 import pytest
 
 from medvision.data.decode import decode_image, hash_file
+from medvision.data.grouping import group_images
 from medvision.data.pseudonyms import load_or_make_key, pseudonym
 
 
@@ -30,6 +32,12 @@ def test_slices_of_a_volume(build, volumes):
     for column in ("patient_key", "group"):
         assert made.rows.groupby("path")[column].nunique().tolist() == [1] * 4 and made.rows[column].nunique() == 4
     assert made.knows_patients and made.unmatched == 0
+
+
+def test_images_of_one_file_are_one_group():
+    """Images of a file belong together, also where no patient is known of them."""
+    rows = pd.DataFrame({"path": ["x", "x", "y"], "patient_key": "", "pixel_hash": ["1", "2", "3"]})
+    assert group_images(rows).tolist() == [0, 0, 1]
 
 
 def test_sources_name_the_frame(build, volumes):
