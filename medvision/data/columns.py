@@ -157,7 +157,8 @@ def _the_one(table: Table, found: list[str], role: str) -> str | None:
 def _find_split(table: Table, columns: list[str]) -> str | None:
     # Numbers of folds, or a set that means another thing, are no split.
     for name in _named(columns, _SPLIT):
-        if all(split_of(value) for value in set(table.rows[name])):
+        values = set(table.rows[name]) - {""}
+        if values and all(map(split_of, values)):
             return name
     return None
 

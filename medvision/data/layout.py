@@ -20,7 +20,7 @@ from medvision.data.sources import Found, find_files, split_of
 from medvision.data.tables import ImageIndex, Table, read_table
 from medvision.errors import DataInvalid
 
-_SPLIT_IN_NAME = re.compile(r"(?:^|[_-])(train|training|val|valid|validation|test|testing)(?=[_-])", re.IGNORECASE)
+_SPLIT_IN_NAME = re.compile(r"(?:^|[_-])(train|training|val|valid|validation|test|testing)(?=[_.-])", re.IGNORECASE)
 # A table beside the images is theirs if it names most of them.
 _MOST = 0.5
 
@@ -116,15 +116,16 @@ def _beside(root: Path, table: Path) -> Path:
 
 def _join(files: list[ImageFile], table: Table, columns: Columns, index: ImageIndex, seen: Seen) -> list[ImageFile]:
     """Take split, patient and subgroups from the table."""
-    wanted = [name for name in (columns.patient, columns.split, *columns.subgroups) if name is not None]
+    # The same column may hold two of them: a file a patient, named by the patient.
+    wanted = [name for name in dict.fromkeys((columns.patient, columns.split, *columns.subgroups)) if name is not None]
     cells: dict[str, dict[str, str]] = {}
-    for row in table.rows[[columns.image, *wanted]].to_dict("records"):
-        path = find_image(index, row[columns.image], table, columns)
+    for image, row in zip(table.rows[columns.image], table.rows[wanted].to_dict("records"), strict=True):
+        path = find_image(index, image, table, columns)
         if path is not None and cells.setdefault(path, row) != row:
             different = next(name for name in wanted if cells[path][name] != row[name])
             raise DataInvalid(
-                f"{table.name} has two rows for {row[columns.image]}, with {cells[path][different]} and "
-                f"{row[different]} in {different}. Keep one row an image."
+                f"{table.name} has two rows for {image}, with {cells[path][different]} and {row[different]} in "
+                f"{different}. Keep one row an image."
             )
     seen.evidence += [f"{table.name}: column {columns.patient} names the patients."] if columns.patient else []
     seen.evidence += [f"{table.name}: column {columns.split} gives the split."] if columns.split else []
@@ -152,9 +153,10 @@ def _with_splits(root: Path, files: list[ImageFile], seen: Seen) -> list[ImageFi
         site = levels.site
         seen.evidence.append(f"Folder {site + 1} of the path holds the same classes each time: subgroup 'site'.")
         files = [replace(f, subgroups={"site": f.path.split("/")[site], **f.subgroups}) for f in files]
+    by_folder = _splits_by_folder(files, levels, seen)
     if any(file.split for file in files):
-        return _check_splits(files)
-    splits = _splits_by_folder(files, levels, seen) or _splits_by_name(files, seen)
+        return _check_splits(files, by_folder)
+    splits = by_folder or _splits_by_name(files, seen)
     return [replace(file, split=splits[file.path]) for file in files] if splits else files
 
 
@@ -193,10 +195,17 @@ def _splits_by_name(files: Sequence[ImageFile], seen: Seen) -> dict[str, str]:
     return splits
 
 
-def _check_splits(files: list[ImageFile]) -> list[ImageFile]:
+def _check_splits(files: list[ImageFile], by_folder: dict[str, str]) -> list[ImageFile]:
+    """Refuse splits of a table that are not for all images, or not those of the folders, if there are several."""
     without = sum(not file.split for file in files)
     if without:
         raise DataInvalid(f"The table gives {without} of {len(files)} images no split. Give all of them one, or none.")
+    n_elsewhere = sum(file.split != by_folder.get(file.path, file.split) for file in files)
+    if n_elsewhere and len(set(by_folder.values())) > 1:
+        raise DataInvalid(
+            f"{n_elsewhere} of {len(files)} images are in another split by their folder than by the table. Make them "
+            "agree: take the column of splits out of the table, or the images out of the split folders."
+        )
     return files
 
 

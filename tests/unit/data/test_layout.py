@@ -213,6 +213,38 @@ def test_split_folders_with_a_table(lay_out):
     assert seen(lay_out(*names, tables={"labels.csv": TABLE}))["test/5.png"] == ("b", "test")
 
 
+def test_splits_that_contradict_each_other(lay_out):
+    """A split column must agree with split folders; one folder for all, and a column for all images, is no conflict."""
+    names = [f"{s}/{i}.png" for s, numbers in (("train", "0123"), ("test", "45")) for i in numbers]
+    table = "image,label,split\n" + "".join(f"{i}.png,{'ab'[i % 2]},{'train' if i != 4 else 'val'}\n" for i in range(6))
+    with pytest.raises(DataInvalid, match="2 of 6 images are in another split by their folder"):
+        lay_out(*names, tables={"labels.csv": table})
+
+
+def test_split_column_in_one_folder(lay_out):
+    """A folder train around all images does not contradict the splits of the table; images without one do."""
+    table = "image,label,split\n" + "".join(f"{i}.png,{'ab'[i % 2]},{'train' if i < 4 else 'val'}\n" for i in range(6))
+    names = [f"train/{name}" for name in FLAT]
+    assert seen(lay_out(*names, tables={"labels.csv": table}))["train/5.png"] == ("b", "val")
+    with pytest.raises(DataInvalid, match="gives 1 of 6 images no split"):
+        lay_out(*names, tables={"labels.csv": table.replace("5.png,b,val", "5.png,b,")})
+
+
+def test_two_rows_of_one_image(lay_out):
+    """Rows that call an image differently but say the same are one; with two patients they are refused."""
+    table = TABLE.replace("label", "label,patient").replace("a\n", "a,p\n").replace("b\n", "b,q\n")
+    layout = lay_out(*FLAT, tables={"labels.csv": table + "0,a,p\n"})
+    assert left_out(layout) == {"rows that repeat another": 1}
+    with pytest.raises(DataInvalid, match="two rows for 0, with p and z in patient"):
+        lay_out(*FLAT, tables={"labels.csv": table + "0,a,z\n"})
+
+
+def test_image_named_by_its_patient(lay_out):
+    """The column of the images may be that of the patients too."""
+    layout = lay_out(*FLAT, tables={"labels.csv": TABLE}, columns={"patient": "image"})
+    assert layout.files[3].patient == "3.png"
+
+
 def test_split_in_file_names(lay_out):
     """Splits that every file name holds are taken, and said."""
     names = [f"x_{s}_{i}.png" for s in ("train", "val", "test") for i in range(2)]
