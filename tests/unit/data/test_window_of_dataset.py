@@ -49,4 +49,4 @@ def test_images_without_hounsfield_units_are_rejected(build, sample, scans, nois
     """With a window, an image that has no Hounsfield units is not read, and is listed with the reason."""
     write_image(scans / "normal" / "photo.png", noise(0))
     manifest = build(scans, dataset={"window": "brain"})
-    assert [path for path, reason in manifest.rejected if "no Hounsfield units" in reason] == ["normal/photo.png"]
+    assert [image.path for image in manifest.rejected if "no Hounsfield units" in image.reason] == ["normal/photo.png"]
