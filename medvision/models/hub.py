@@ -39,6 +39,12 @@ def create_from_hub(timm_name: str, **options: Any) -> nn.Module:
         raise _unavailable(timm_name, reason) from error
 
 
+def is_downloaded(timm_name: str) -> bool:
+    """Tell whether the pretrained weights of timm's backbone are on this machine, from an earlier download."""
+    config: Any = timm.get_pretrained_cfg(timm_name)
+    return config is not None and config.has_weights and _is_downloaded(config)
+
+
 def _unavailable(timm_name: str, reason: str) -> WeightsUnavailable:
     return WeightsUnavailable(
         f"The pretrained weights of {timm_name} could not be had: {reason}. On a machine without internet give "

@@ -1,0 +1,135 @@
+"""What images show, as points in a space: embeddings of a pretrained network, or a descriptor made by hand.
+
+A network's embeddings tell more; the descriptor needs no weights, and no network is ever fetched for an audit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from medvision.config import Config, PerformanceConfig
+from medvision.data.cache import open_cache
+from medvision.data.manifest import Manifest
+from medvision.data.parallel import with_progress
+from medvision.errors import MedvisionError
+
+if TYPE_CHECKING:
+    from medvision.models.network import Network
+
+# Of the 512 to 2,048 numbers of an embedding the rest is noise to neighbours, and would cost ten times the time.
+_DIMENSIONS = 128
+_BATCH = 64
+_BINS = 9
+_CELL = 8
+# The statistics of ImageNet, which the weights of the hub expect.
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """One point an image; ``made_by`` says what it was made with, for people.
+
+    ``points``: float32 (n, d), the principal components. ``residuals``: float32 (n,), the squared length of what they
+    leave out.
+    """
+
+    points: np.ndarray
+    residuals: np.ndarray
+    made_by: str
+
+    @property
+    def directions(self) -> np.ndarray:
+        """Return the points scaled to unit length, whose products are likenesses."""
+        return self.points / (np.linalg.norm(self.points, axis=1, keepdims=True) + 1e-12)
+
+
+def embed_images(manifest: Manifest, thumbnails: np.ndarray, config: Config) -> Embeddings:
+    """Embed all images with the configured network if its weights are at hand, else with the descriptor."""
+    network = _network_at_hand(config)
+    if network is None:
+        return reduce_dimensions(describe(thumbnails), "gradient descriptor; no pretrained weights were at hand")
+    images = open_cache(
+        manifest,
+        image_size=network.preprocessing.image_size,
+        channels=3,
+        folder=config.paths.state / "cache",
+        workers=config.performance.workers,
+    )
+    return reduce_dimensions(_run(network, images, config.performance), f"pretrained {network.architecture.model}")
+
+
+def describe(thumbnails: np.ndarray) -> np.ndarray:
+    """Return histograms of gradient directions in cells of 8 pixels (Dalal and Triggs, CVPR 2005); float32 (n, 576)."""
+    described = [_describe(thumbnails[start : start + 1024]) for start in range(0, len(thumbnails), 1024)]
+    return np.concatenate(described)
+
+
+def _describe(thumbnails: np.ndarray) -> np.ndarray:
+    down, right = np.gradient(thumbnails.astype(np.float32), axis=(1, 2))
+    strength = np.hypot(down, right)
+    direction = ((np.arctan2(down, right) % np.pi) * (_BINS / np.pi)).astype(int) % _BINS
+    n, side = len(thumbnails), thumbnails.shape[1]
+    cells = side // _CELL
+    histograms = np.stack(
+        [
+            (strength * (direction == each)).reshape(n, cells, _CELL, cells, _CELL).sum(axis=(2, 4))
+            for each in range(_BINS)
+        ],
+        axis=-1,
+    )
+    histograms /= np.linalg.norm(histograms, axis=-1, keepdims=True) + strength.mean() + 1e-6
+    return histograms.reshape(n, -1)
+
+
+def _network_at_hand(config: Config) -> Network | None:
+    """Return the network of the settings with pretrained weights from this machine; None if there are none."""
+    from medvision.models.catalog import OWN, find
+    from medvision.models.hub import is_downloaded
+    from medvision.models.network import build_network
+
+    entry, pretrained = find(config.training.model), config.training.pretrained
+    if entry.timm_name == OWN or pretrained is False or (pretrained is True and not is_downloaded(entry.timm_name)):
+        return None
+    if isinstance(pretrained, Path) and not pretrained.exists():
+        return None
+    architecture = entry.architecture(n_classes=2, channels=3, image_size=config.transform.image_size)
+    try:
+        return build_network(architecture, mean=_MEAN, std=_STD, pretrained=pretrained)
+    except MedvisionError:
+        # What is wrong with the weights is for training to say: an audit can do without them.
+        return None
+
+
+def _run(network: Network, images: np.ndarray, performance: PerformanceConfig) -> np.ndarray:
+    import torch
+
+    from medvision.data.loading import to_tensor
+    from medvision.models.devices import choose_device
+
+    device = choose_device(performance)
+    # Convolutions on this layout are faster, on CPUs as on GPUs.
+    network = network.eval().to(device).to(memory_format=torch.channels_last)
+    starts: Iterator[int] = iter(range(0, len(images), _BATCH))
+    total = -(-len(images) // _BATCH)
+    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16):
+        embedded = [
+            network.embed(to_tensor(np.array(images[start : start + _BATCH])).to(device)).float().cpu().numpy()
+            for start in with_progress(starts, total, "Embedding images")
+        ]
+    return np.concatenate(embedded)
+
+
+def reduce_dimensions(features: np.ndarray, made_by: str) -> Embeddings:
+    """Return the first 128 principal components of features (n, d), or fewer."""
+    from sklearn.decomposition import PCA
+
+    centred = features - features.mean(axis=0)
+    components = PCA(min(_DIMENSIONS, *features.shape), svd_solver="randomized", random_state=0).fit(centred)
+    points = components.transform(centred).astype(np.float32)
+    residuals = np.square(centred).sum(axis=1) - np.square(points).sum(axis=1)
+    return Embeddings(points, np.maximum(residuals, 0).astype(np.float32), made_by)
