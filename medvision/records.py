@@ -22,7 +22,10 @@ RecordType = TypeVar("RecordType")
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that the audit found: how often, what it does to the figures, and what was done about it."""
+    """One thing that the audit found: how often, what it does to the figures, and what was done about it.
+
+    ``severity``: leak, warning or note. ``effect``: what it does to the figures, where the message does not say so.
+    """
 
     name: str
     severity: str
@@ -31,11 +34,41 @@ class Finding:
     message: str
     action: str
     examples: tuple[str, ...] = ()
+    effect: str = ""
+
+
+@dataclass(frozen=True)
+class Shortcut:
+    """How well one trait alone tells the classes: balanced accuracy out of fold, with its 95 % interval by groups.
+
+    ``chance``: what guessing reaches. ``is_far_above_chance``: whether the lower end of the interval is, too.
+    """
+
+    trait: str
+    accuracy: float
+    low: float
+    high: float
+    chance: float
+    is_far_above_chance: bool
+
+
+@dataclass(frozen=True)
+class DeepAudit:
+    """What a look at every image found; ``settings`` is the fingerprint of those that it was made with.
+
+    ``embeddings``: what images were compared by, for people.
+    """
+
+    manifest_fingerprint: str
+    settings: str
+    embeddings: str
+    shortcuts: tuple[Shortcut, ...]
+    findings: tuple[Finding, ...]
 
 
 @dataclass(frozen=True)
 class Audit:
-    """What is wrong with a dataset, and what was done about it."""
+    """What is wrong with a dataset, and what was done about it; ``is_deep``: every image was looked at for it."""
 
     dataset: str
     manifest_fingerprint: str
@@ -45,6 +78,7 @@ class Audit:
     split_counts: dict[str, dict[str, int]]
     n_dropped: int
     findings: tuple[Finding, ...]
+    is_deep: bool = False
 
 
 @dataclass(frozen=True)

@@ -26,21 +26,39 @@ class SplitDataset:
 
 
 def prepare_dataset(config: Config) -> SplitDataset:
-    """Read, split and audit the dataset, and save the records; unreadable images stop it before anything is trained."""
-    from medvision.data.audit import AUDIT_FILE, AUDIT_TEXT, audit, render_text
+    """Read, split and audit the dataset, and save the records; unreadable images stop it before anything is trained.
+
+    What a deep audit of the same images has found counts here, too: copies are kept on one side of the split.
+    """
+    from medvision.auditing.deep import load_deep
+    from medvision.data.audit import add_deep, audit
+    from medvision.data.duplicates import join_pairs, load_pairs
     from medvision.data.manifest import check_rejected, load_or_build_manifest
     from medvision.data.split import make_split, save_split
-    from medvision.files import write_text
-    from medvision.records import save_record
 
     manifest = load_or_build_manifest(config)
     check_rejected(manifest, config.dataset.max_rejected_fraction)
+    pairs = load_pairs(manifest, config.dataset_dir)
+    if pairs is not None:
+        manifest = join_pairs(manifest, pairs)
     split = make_split(manifest, config.dataset)
     save_split(split, manifest, config.dataset_dir)
     record = audit(config.dataset_name, manifest, split)
+    deep = load_deep(config.dataset_dir, manifest)
+    if deep is not None:
+        record = add_deep(record, deep)
+    save_audit(record, config)
+    return SplitDataset(manifest, split, record)
+
+
+def save_audit(record: Audit, config: Config) -> None:
+    """Write an audit for machines and for people."""
+    from medvision.data.audit import AUDIT_FILE, AUDIT_TEXT, render_text
+    from medvision.files import write_text
+    from medvision.records import save_record
+
     save_record(record, config.dataset_dir / AUDIT_FILE)
     write_text(config.dataset_dir / AUDIT_TEXT, render_text(record))
-    return SplitDataset(manifest, split, record)
 
 
 def record_dataset(dataset: SplitDataset, config: Config, recorder: Recorder, *, context: str) -> None:

@@ -79,7 +79,7 @@ def pipeline(
     with open_run(settings, step="pipeline", name=f"pipeline {settings.training.model}") as parent:
         prepared = prepare_dataset(settings)
         with nested_step("audit", settings, parent) as recorder:
-            run_audit(settings, recorder, prepared)
+            prepared = run_audit(settings, recorder, prepared, policies=policies)
         with nested_step("normalize", settings, parent) as recorder:
             run_normalize(settings, recorder, prepared)
         with nested_step("train", settings, parent) as recorder:

@@ -22,17 +22,25 @@ def say_unattainable(dataset: SplitDataset, config: Config, *, policies: Path | 
 
     ``policies``: file of the policies, the project's if None. Raises OperatingPointUnattainable where val is too small.
     """
+    for message in find_too_few(dataset, policies=policies):
+        say(f"  [policy] {message}")
+    _check_operating_points(dataset, config)
+
+
+def find_too_few(dataset: SplitDataset, *, policies: Path | None = None) -> list[str]:
+    """Return a sentence for each rule of each policy that the test split is too small for.
+
+    ``policies``: file of the policies, the project's if None.
+    """
     from medvision.files import project_root
     from medvision.validation.policy import load_policies
     from medvision.validation.power import find_unattainable
 
     counts, path = _count(dataset, "test"), policies or project_root() / "config" / "validation.yaml"
     # A folder without policies can be trained in; a file that was asked for has to be there.
-    for policy in load_policies(path).values() if policies or path.is_file() else ():
-        if _is_about(policy, dataset.manifest.classes):
-            for message in find_unattainable(policy, counts):
-                say(f"  [policy] {message}")
-    _check_operating_points(dataset, config)
+    known = load_policies(path).values() if policies or path.is_file() else ()
+    about = [policy for policy in known if _is_about(policy, dataset.manifest.classes)]
+    return [message for policy in about for message in find_unattainable(policy, counts)]
 
 
 def _check_operating_points(dataset: SplitDataset, config: Config) -> None:

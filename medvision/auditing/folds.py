@@ -11,9 +11,10 @@ FOLDS = 5
 
 def can_fold(labels: np.ndarray, groups: np.ndarray) -> bool:
     """Tell whether each class has groups enough for every fold to hold some, twice over."""
-    return len(np.unique(labels)) > 1 and min(
-        len(np.unique(groups[labels == label])) for label in np.unique(labels)
-    ) >= 2 * FOLDS
+    return (
+        len(np.unique(labels)) > 1
+        and min(len(np.unique(groups[labels == label])) for label in np.unique(labels)) >= 2 * FOLDS
+    )
 
 
 def out_of_fold(model: Any, features: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> np.ndarray:

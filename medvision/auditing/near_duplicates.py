@@ -56,18 +56,6 @@ def find_near_duplicates(
     return pairs.assign(i=rows[pairs.i], j=rows[pairs.j])
 
 
-def group_pairs(pairs: pd.DataFrame, n: int) -> np.ndarray:
-    """Number the groups of images that pairs join, directly or through others; -1 for an image in no pair."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    edges = (np.ones(len(pairs)), (pairs.i.to_numpy(int), pairs.j.to_numpy(int)))
-    labels = connected_components(coo_array(edges, shape=(n, n)), directed=False)[1]
-    in_pair = np.zeros(n, dtype=bool)
-    in_pair[pairs.i], in_pair[pairs.j] = True, True
-    return np.where(in_pair, labels, -1)
-
-
 def _compare_hashes(thumbnails: np.ndarray) -> pd.DataFrame:
     details = _details(thumbnails)
     found = []
@@ -150,4 +138,5 @@ def _table(i: np.ndarray, j: np.ndarray, likeness: np.ndarray, kind: str) -> pd.
 
 def _join(tables: list[pd.DataFrame]) -> pd.DataFrame:
     tables = [table for table in tables if len(table)]
-    return pd.concat(tables, ignore_index=True) if tables else _table(*np.zeros((3, 0)), kind="").astype({"i": int, "j": int})
+    none = np.array([], dtype=int)
+    return pd.concat(tables, ignore_index=True) if tables else _table(none, none, none, "")

@@ -1,44 +1,27 @@
-"""Classes that can be told from what is no medicine: file format, file size, image size, colour, frame, or a blur of 8x8.
+"""Classes that can be told from what is no medicine: format, size, colour and frame of a file, or a blur of 8x8 pixels.
 
-For each trait a small classifier is fitted to that trait alone, out of fold and by group. A network finds what it finds.
+For each trait a small classifier is fitted to it alone, out of fold and by group. What it finds, a network finds too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from medvision.auditing.folds import can_fold, out_of_fold
 from medvision.auditing.traits import Traits
+from medvision.records import Shortcut
+
+# The only trait that medicine itself may explain: it is of what the image shows.
+THUMBNAIL_TRAIT = "8x8 thumbnail"
 
 # The lower bound must be a fifth of the way from guessing to certainty: less is of no use to a network.
 _FAR = 0.2
 _REPLICATES = 1000
 _BLOCK = 50
 _BLUR = 8
-
-
-@dataclass(frozen=True)
-class Shortcut:
-    """How well one trait alone tells the classes: balanced accuracy out of fold, with its 95 % interval by groups.
-
-    ``chance``: what guessing reaches. ``is_legitimate``: whether medicine could explain it, as of what an image shows.
-    """
-
-    trait: str
-    accuracy: float
-    low: float
-    high: float
-    chance: float
-    is_legitimate: bool
-
-    @property
-    def is_far_above_chance(self) -> bool:
-        """Tell whether the lower bound is a fifth of the way, or more, from guessing to certainty."""
-        return self.low >= self.chance + _FAR * (1 - self.chance)
 
 
 def measure_shortcuts(traits: Traits, labels: np.ndarray, groups: np.ndarray) -> tuple[Shortcut, ...]:
@@ -80,13 +63,11 @@ def _tries(traits: Traits) -> Iterator[tuple[str, np.ndarray, Any]]:
     yield THUMBNAIL_TRAIT, blurred, linear
 
 
-THUMBNAIL_TRAIT = "8x8 thumbnail"
-
-
 def _measure(name: str, features: np.ndarray, model: Any, labels: np.ndarray, groups: np.ndarray) -> Shortcut:
     right = out_of_fold(model, features, labels, groups).argmax(axis=1) == labels
     accuracy, low, high = _interval(right, labels, groups)
-    return Shortcut(name, accuracy, low, high, 1 / len(np.unique(labels)), name == THUMBNAIL_TRAIT)
+    chance = 1 / len(np.unique(labels))
+    return Shortcut(name, accuracy, low, high, chance, low >= chance + _FAR * (1 - chance))
 
 
 def _interval(right: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> tuple[float, float, float]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 
 import numpy as np
 
 from medvision.data.manifest import Manifest
 from medvision.data.split import DROPPED, Leak, Split, count_classes, find_conflicting, find_leaks
-from medvision.records import SPLITS, Audit, Finding
+from medvision.records import SPLITS, Audit, DeepAudit, Finding
 
 AUDIT_FILE = "audit.json"
 AUDIT_TEXT = "audit.txt"
@@ -33,6 +34,11 @@ def audit(name: str, manifest: Manifest, split: Split) -> Audit:
     )
 
 
+def add_deep(record: Audit, deep: DeepAudit) -> Audit:
+    """Return an audit with what a look at every image found."""
+    return dataclasses.replace(record, findings=record.findings + deep.findings, is_deep=True)
+
+
 def render_text(record: Audit, names: Mapping[str, str] | None = None) -> str:
     """Return the audit as a text for people.
 
@@ -48,8 +54,10 @@ def render_text(record: Audit, names: Mapping[str, str] | None = None) -> str:
     if not record.findings:
         lines += ["", "Nothing found."]
     for finding in record.findings:
-        lines += ["", f"[{finding.severity}] {finding.message}", f"  -> {finding.action}"]
+        lines += ["", f"[{finding.severity}] {finding.message} {finding.effect}".rstrip(), f"  -> {finding.action}"]
         lines += [f"     {_named(example, names or {})}" for example in finding.examples]
+    if not record.is_deep:
+        lines += ["", "Not looked for yet: altered copies, outliers, label errors, shortcuts. Run: medvision audit"]
     return "\n".join(lines) + "\n"
 
 
@@ -109,7 +117,11 @@ def _leaking(manifest: Manifest, split: Split) -> list[Finding]:
 
 def _leak(leak: Leak, manifest: Manifest, action: str) -> Finding:
     total = int((manifest.rows.given_split == leak.side).sum())
-    what = {"patient": f"have their patient in {leak.other}", "pixels": f"are pixel-identical to a {leak.other} image"}
+    what = {
+        "patient": f"have their patient in {leak.other}",
+        "pixels": f"are pixel-identical to a {leak.other} image",
+        "picture": f"are altered copies of a {leak.other} image (compressed, brightened, flipped, cropped or turned)",
+    }
     share = f"{len(leak.rows):,} of {total:,} {leak.side} images ({len(leak.rows) / max(1, total):.0%})"
     return Finding(
         name=f"{leak.side}_in_{leak.other}_by_{leak.by}",

@@ -1,0 +1,66 @@
+"""Images that show one picture though their pixels differ, as the deep audit found them: kept, and kept together.
+
+Once they are known, they are of one group as repeats are: no split and no fold has them on two sides.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from medvision.data.manifest import Manifest
+from medvision.files import atomic_write
+
+PAIRS_FILE = "near_duplicates.parquet"
+
+_COLUMNS = ("first", "second", "likeness", "kind")
+
+
+def save_pairs(pairs: pd.DataFrame, manifest: Manifest, folder: Path) -> None:
+    """Write pairs of row numbers ``i`` and ``j``, with ``likeness`` and ``kind``, as pairs of image_ids."""
+    ids = manifest.rows.image_id.to_numpy()
+    first, second = ids[pairs.i], ids[pairs.j]
+    table = pd.DataFrame({"first": first, "second": second, "likeness": pairs.likeness, "kind": pairs.kind})
+    table.attrs = {"manifest_fingerprint": manifest.fingerprint}
+    atomic_write(folder / PAIRS_FILE, lambda file: table.to_parquet(file, index=False))
+
+
+def load_pairs(manifest: Manifest, folder: Path) -> pd.DataFrame | None:
+    """Return the pairs that were found among these very images, as row numbers; None if nobody has looked."""
+    # A damaged file is as good as none: the audit makes it again.
+    try:
+        table = pd.read_parquet(folder / PAIRS_FILE)
+        if table.attrs["manifest_fingerprint"] != manifest.fingerprint or tuple(table.columns) != _COLUMNS:
+            return None
+        rows = pd.Series(np.arange(len(manifest.rows)), index=manifest.rows.image_id)
+        i, j = rows[table["first"]].to_numpy(), rows[table["second"]].to_numpy()
+    # Arrow has errors of its own for damaged files, beside OSError, ValueError, KeyError ...
+    except Exception:
+        return None
+    return pd.DataFrame({"i": i, "j": j, "likeness": table.likeness, "kind": table.kind})
+
+
+def join_pairs(manifest: Manifest, pairs: pd.DataFrame) -> Manifest:
+    """Return the manifest with a column ``picture``, the same for images of one picture, and with their groups joined.
+
+    Its fingerprint stays: it is that of the images. That of a split made from it changes with the sides.
+    """
+    rows = manifest.rows.copy()
+    pixels = pd.factorize(rows.pixel_hash)[0]
+    rows["picture"] = _components(len(rows), pairs, pixels)
+    rows["group"] = _components(len(rows), pairs, rows.group.to_numpy())
+    return dataclasses.replace(manifest, rows=rows)
+
+
+def _components(n: int, pairs: pd.DataFrame, together: np.ndarray) -> np.ndarray:
+    """Number the connected components of n images that pairs join, and a number that images share."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    i = np.concatenate([pairs.i.to_numpy(int), np.arange(n)])
+    j = np.concatenate([pairs.j.to_numpy(int), n + together])
+    size = n + int(together.max()) + 1
+    return connected_components(coo_array((np.ones(len(i)), (i, j)), shape=(size, size)), directed=False)[1][:n]
