@@ -66,20 +66,19 @@ def _fit(pair: Tensor, maps: Tensor, side: int, blur: float, steps: int) -> tupl
     if len(maps) == 0:
         return maps, maps[:, 0, 0]
     still, other = (_standardize(_blur(functional.adaptive_avg_pool2d(images[:, None], side), blur)) for images in pair)
-    slopes = _slopes(still)
+    columns = _columns(still)
     for _ in range(steps):
-        maps = maps @ _step(still, other, slopes, maps)
+        maps = maps @ _step(columns, other, maps)
     warped, known = _warp(other, maps)
     return maps, _correlate(still, warped, known)
 
 
-def _step(still: Tensor, other: Tensor, slopes: Tensor, maps: Tensor) -> Tensor:
+def _step(columns: Tensor, other: Tensor, maps: Tensor) -> Tensor:
     """Return the maps that, applied first, bring the warped images nearer to the still ones."""
     import torch
 
     warped, known = _warp(other, maps)
-    n = len(still)
-    columns = torch.cat([slopes, still.reshape(n, -1, 1), torch.ones(n, still[0].numel(), 1)], dim=2)
+    n = len(other)
     weighted = columns * known.reshape(n, -1, 1)
     normal = weighted.transpose(1, 2) @ columns
     # Where an image has no slope in some direction, nothing moves in it.
@@ -104,22 +103,29 @@ def _correlate(still: Tensor, warped: Tensor, known: Tensor) -> Tensor:
     return (a * b).sum((1, 2, 3)) / powers.sqrt().clamp(min=1e-6)
 
 
-def _slopes(images: Tensor) -> Tensor:
-    """Return (n, pixels, 6): how each pixel changes with each number of an affine map, in coordinates of [-1, 1]."""
+def _columns(images: Tensor) -> Tensor:
+    """Return (n, pixels, 8): how each pixel changes with each number of an affine map, with gain, and with offset.
+
+    The map is one of coordinates in [-1, 1].
+    """
     import torch
 
     n, side = len(images), images.shape[-1]
     down, right = (slope.reshape(n, -1) * (side / 2) for slope in torch.gradient(images, dim=(2, 3)))
     y, x = (grid.reshape(-1) for grid in _coordinates(side))
-    return torch.stack([right * x, right * y, right, down * x, down * y, down], dim=2)
+    flat = images.reshape(n, -1)
+    return torch.stack([right * x, right * y, right, down * x, down * y, down, flat, torch.ones_like(flat)], dim=2)
 
 
 def _warp(images: Tensor, maps: Tensor) -> tuple[Tensor, Tensor]:
     """Return the images seen through affine maps, and 1 for each pixel that lies within its image, else 0."""
+    import torch
     from torch.nn import functional
 
-    grid = functional.affine_grid(maps[:, :2].contiguous(), list(images.shape), align_corners=False)
-    within = (grid.abs() <= 1 - 1 / images.shape[-1]).all(dim=3).float()[:, None]
+    side = images.shape[-1]
+    y, x = (grid.reshape(-1) for grid in _coordinates(side))
+    grid = (torch.stack([x, y, torch.ones_like(x)], dim=1) @ maps[:, :2].transpose(1, 2)).view(-1, side, side, 2)
+    within = (grid.abs() <= 1 - 1 / side).all(dim=3).float()[:, None]
     return functional.grid_sample(images, grid, padding_mode="border", align_corners=False), within
 
 
