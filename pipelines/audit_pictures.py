@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -97,5 +95,5 @@ def _show(manifest: Manifest, row: int) -> Shown:
 
 def _rows(manifest: Manifest, examples: tuple[str, ...]) -> list[int]:
     rows = manifest.rows
-    known = np.flatnonzero(rows.image_id.isin(examples) | rows.path.isin(examples))
-    return [int(row) for row in known]
+    known = (rows.image_id.isin(examples) | rows.path.isin(examples)).to_numpy()
+    return [int(row) for row in known.nonzero()[0]]
