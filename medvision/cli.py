@@ -20,6 +20,7 @@ import typer
 
 from medvision.errors import DiskFull, MedvisionError
 from medvision.files import is_disk_full
+from pipelines.adapt import adapt
 from pipelines.approve import approve
 from pipelines.archive import archive
 from pipelines.audit import audit
@@ -47,7 +48,7 @@ from pipelines.validate import validate
 from pipelines.verify import verify
 
 STEPS = (
-    normalize, audit, train, ensemble, test, evaluate, compare, validate, verify, register, approve, promote, rollback,
+    adapt, normalize, audit, train, ensemble, test, evaluate, compare, validate, verify, register, approve, promote, rollback,
     archive, history, evidence, serve, predict, ui, pipeline, sync, keys, phantom, demo,
 )  # fmt: skip
 

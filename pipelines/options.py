@@ -36,17 +36,21 @@ Set = Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE, for exa
 def configure(
     config: Path | None = None, dataset: str | None = None, assignments: list[str] | None = None, **options: Any
 ) -> Config:
-    """Load the settings; ``options`` are those of a step, by the names that ``_SETTINGS`` knows, None if not given."""
+    """Load the settings; ``options`` are those of a step, by the names that ``SETTINGS`` knows, None if not given."""
     from medvision.config import load_config, parse_overrides
 
     # One MLproject parameter carries several assignments, separated by blanks.
     overrides = parse_overrides([part for text in assignments or [] for part in text.split()])
-    given = {_SETTINGS[name]: value for name, value in options.items() if value is not None}
+    given = {SETTINGS[name]: value for name, value in options.items() if value is not None}
     return load_config(config, dataset=dataset, overrides={**given, **overrides})
 
 
-_SETTINGS = {
+SETTINGS = {
     "dataset_path": "dataset.path",
+    "labels": "dataset.labels",
+    "label_pattern": "dataset.label_pattern",
+    "label_tag": "dataset.label_tag",
+    "window": "dataset.window",
     "patient_pattern": "dataset.patient_pattern",
     "on_leak": "dataset.on_leak",
     "image_size": "transform.image_size",
