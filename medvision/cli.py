@@ -48,8 +48,8 @@ from pipelines.validate import validate
 from pipelines.verify import verify
 
 STEPS = (
-    adapt, normalize, audit, train, ensemble, test, evaluate, compare, validate, verify, register, approve, promote, rollback,
-    archive, history, evidence, serve, predict, ui, pipeline, sync, keys, phantom, demo,
+    adapt, normalize, audit, train, ensemble, test, evaluate, compare, validate, verify, register, approve, promote,
+    rollback, archive, history, evidence, serve, predict, ui, pipeline, sync, keys, phantom, demo,
 )  # fmt: skip
 
 app = typer.Typer(

@@ -186,9 +186,7 @@ def _describe(
     )
 
 
-def _write(
-    adaptation: Adaptation, file: DatasetFile, settings: Config, recorder: Recorder, *, dry_run: bool
-) -> None:
+def _write(adaptation: Adaptation, file: DatasetFile, settings: Config, recorder: Recorder, *, dry_run: bool) -> None:
     """Write the dataset's settings, unless they are there, and the summary; say what comes next."""
     from medvision.documents.adaptation import SUMMARY, render_summary
     from medvision.files import write_text

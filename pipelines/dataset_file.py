@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from medvision.data.recipe import Proposal
     from pipelines.dataset import SplitDataset
 
+# What is of the dataset; other settings are of the machine, or of one run.
+_SECTIONS = ("dataset", "transform", "training", "evaluation")
+
 
 @dataclass(frozen=True)
 class DatasetFile:
@@ -53,7 +56,8 @@ def describe_dataset(
     from medvision.models.catalog import load_catalog
 
     own = {"dataset.name": settings.dataset_name, "dataset.path": str(settings.dataset_path)}
-    fixed = [Proposal(key, _plain(value), "") for key, value in {**own, **given}.items()]
+    lasting = {key: value for key, value in given.items() if key.partition(".")[0] in _SECTIONS}
+    fixed = [Proposal(key, _plain(value), "") for key, value in {**own, **lasting}.items()]
     proposed = propose(_profile(settings, dataset), tuple(load_catalog()))
     recipe = (*fixed, *(each for each in proposed if each.setting not in given))
     path = dataset_file(settings.dataset_name)
@@ -72,20 +76,17 @@ def describe_dataset(
 
 def render(recipe: Iterable[Proposal], name: str) -> str:
     """Return settings as YAML, each with its reason."""
-    import yaml
-
     lines = [f"# Settings of {name}, by medvision adapt. Change what you know better: the file is yours."]
     sections: dict[str, list[str]] = {}
     for each in recipe:
         section, _, key = each.setting.partition(".")
         *above, leaf = key.split(".")
-        text = yaml.safe_dump({leaf: each.value}, default_flow_style=None, width=10_000, allow_unicode=True).strip()
         body = sections.setdefault(section, [])
         for depth, part in enumerate(above):
             if f"{'  ' * (depth + 1)}{part}:" not in body:
                 body.append(f"{'  ' * (depth + 1)}{part}:")
         reason = f"  # {each.reason}" if each.reason else ""
-        body.append("  " * (len(above) + 1) + text + reason)
+        body.append(f"{'  ' * (len(above) + 1)}{leaf}: {_as_yaml(each.value)}{reason}")
     for section, body in sections.items():
         lines += ["", f"{section}:", *body]
     return "\n".join(lines) + "\n"
@@ -109,6 +110,14 @@ def _profile(settings: Config, dataset: SplitDataset) -> Any:
         has_gpu=choose_device(settings.performance).type == "cuda",
         pretrained=settings.training.pretrained,
     )
+
+
+def _as_yaml(value: Any) -> str:
+    import yaml
+
+    # Of a value that stands alone YAML marks the end.
+    text = yaml.safe_dump(value, default_flow_style=True, width=10_000, allow_unicode=True)
+    return text.removesuffix("...\n").strip()
 
 
 def _plain(value: Any) -> Any:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from medvision.data.patients import Suggestion
     from pipelines.dataset import SplitDataset
 
+
 def suggest(layout: Layout, dataset: SplitDataset) -> list[Suggestion]:
     """Return what might tell patients apart, where nothing does yet."""
     from medvision.data.patients import suggest_patient_column, suggest_patient_pattern

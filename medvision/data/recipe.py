@@ -109,8 +109,8 @@ def _training(profile: Profile) -> Iterator[Proposal]:
         yield Proposal(
             "training.imbalance",
             "none",
-            f"the largest class has {most / max(1, rarest):.0f} times the images of the smallest; weights would distort "
-            "the probabilities (van den Goorbergh et al., JAMIA 2022): choose operating points for critical classes",
+            f"the largest class has {most / max(1, rarest):.0f} times the images of the smallest, and weights distort "
+            "probabilities (van den Goorbergh et al., JAMIA 2022): give evaluation.critical_classes operating points",
         )
         yield Proposal("training.monitor", "val_loss", "accuracy hardly moves with the rare classes")
     else:

@@ -11,7 +11,7 @@ from medvision_project import DATASET, ROOT
 from medvision.cli import app
 
 STEPS = (
-    "normalize", "audit", "train", "ensemble", "test", "evaluate", "compare", "validate", "verify", "register",
+    "adapt", "normalize", "audit", "train", "ensemble", "test", "evaluate", "compare", "validate", "verify", "register",
     "approve", "promote", "rollback", "archive", "history", "evidence", "serve", "predict", "ui", "pipeline",
 )  # fmt: skip
 MLPROJECT = yaml.safe_load((ROOT / "MLproject").read_text())
