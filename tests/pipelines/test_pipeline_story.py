@@ -97,6 +97,13 @@ def test_the_dataset_is_an_input(project, runs, step, context):
     assert runs[step].data.tags["medvision.split_fingerprint"] == fingerprint
 
 
+def test_the_audit_looks_at_every_image(project, runs):
+    """The audit of a pipeline is the deep one, and its report is an artifact of the audit's run."""
+    assert project.json(f".medvision/datasets/{DATASET}/audit.json")["is_deep"]
+    recorded = {item.path for item in project.client.list_artifacts(runs["audit"].info.run_id, "data")}
+    assert {"data/audit.json", "data/audit_report.html"} <= recorded
+
+
 def test_checkpoint_and_package_are_artifacts(project, runs):
     """The train run holds the best checkpoint and the package made from it."""
     assert {
