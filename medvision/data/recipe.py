@@ -91,7 +91,7 @@ def _strategy(profile: Profile, model: str) -> Iterator[Proposal]:
             "training.strategy", "full", f"images of {profile.median_side} pixels look unlike those of its pretraining"
         )
         yield Proposal("training.lr", 0.001, "all layers have to change")
-        yield Proposal("training.epochs", 20, "a whole network that starts from pretrained weights needs few")
+        yield Proposal("training.epochs", 12, "a whole network that starts from pretrained weights needs few")
     elif profile.has_gpu and profile.n_train >= _FEW:
         yield Proposal("training.strategy", "full", f"{profile.n_train:,} training images are enough for all layers")
         yield Proposal("training.lr", 0.0003, "a tenth of that from scratch, so that what is pretrained is kept")
