@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,7 +15,14 @@ import typer
 from pipelines.audit import run_audit
 from pipelines.console import say
 from pipelines.dataset import SplitDataset, prepare_dataset, say_dataset
-from pipelines.dataset_file import DatasetFile, dataset_file, describe_dataset, render
+from pipelines.dataset_file import (
+    DatasetFile,
+    describe_dataset,
+    get_setting,
+    is_untouched,
+    keep_lasting,
+    read_dataset_file,
+)
 from pipelines.normalize import run_normalize
 from pipelines.options import SETTINGS, ConfigFile, OnLeak, PatientPattern, Pretrained, Set
 from pipelines.patients import describe, option, say_suggestions, suggest
@@ -63,26 +71,31 @@ def adapt(
         "window": window, "pretrained": pretrained, "on_leak": on_leak, "image_size": img_size,
         "batch_size": batch_size,
     }  # fmt: skip
-    with _where(dry_run) as places:
-        request = _read_request(dataset_path, name, places, config, set_, given)
+    said = _parse(given, set_)
+    with _own_state(dry_run) as state:
+        request = _read_request(dataset_path, name, config, said, state)
         with _recorded(request.settings, dry_run) as recorder:
             return _adapt(request, recorder, num_classes, normalizes=not skip_normalization, dry_run=dry_run)
 
 
 @dataclass(frozen=True)
 class _Request:
-    """What is asked for: the settings, those of the dataset's own file if it has one, and what was given beside."""
+    """What is asked for.
+
+    ``settings`` are those in force, ``options`` those of this command alone, to be laid over any recipe. ``own``: what
+    the dataset's own file is to say in any case. ``before``: the text of that file, None if there is none.
+    """
 
     settings: Config
-    saved: Config | None
-    given: dict[str, Any]
+    options: dict[str, Any]
+    own: dict[str, Any]
     config: Path | None
-    places: dict[str, Any]
+    before: str | None
 
 
 @contextlib.contextmanager
-def _where(dry_run: bool) -> Iterator[dict[str, Any]]:
-    """Yield the settings of where records go; those of a dry run are deleted at its end."""
+def _own_state(dry_run: bool) -> Iterator[dict[str, Any]]:
+    """Yield the setting of where records go, if not to the project's own: those of a dry run are deleted at its end."""
     if not dry_run:
         yield {}
         return
@@ -90,27 +103,53 @@ def _where(dry_run: bool) -> Iterator[dict[str, Any]]:
         yield {"paths.state": folder}
 
 
-def _read_request(
-    path: Path, name: str | None, places: dict[str, Any], config: Path | None, set_: list[str] | None,
-    given: dict[str, Any],
-) -> _Request:  # fmt: skip
-    """Return what is asked for, on top of the dataset's own file if it is there already."""
-    from medvision.config import load_config, parse_overrides
+def _parse(given: dict[str, Any], assignments: list[str] | None) -> dict[str, Any]:
+    """Return dotted settings. Files get their whole path: later steps may run elsewhere."""
+    from medvision.config import parse_overrides
 
     said = {SETTINGS[option]: value for option, value in given.items() if value is not None}
-    said |= parse_overrides([part for text in set_ or [] for part in text.split()])
-    place = {"dataset.path": path, **({} if name is None else {"dataset.name": name})}
-    own_name = load_config(config, overrides={**said, **places, **place}).dataset_name
-    if path.is_file():
-        from medvision.data.archives import unpack
+    said |= parse_overrides([part for text in assignments or [] for part in text.split()])
+    for key in {"dataset.labels", "training.pretrained"} & said.keys():
+        if Path(str(said[key])).exists():
+            said[key] = str(Path(str(said[key])).resolve())
+    return said
 
-        state = load_config(config, overrides={**said, **places}).paths.state
-        place["dataset.path"] = unpack(path, state / "unpacked")
-        say(f"Unpacked in {place['dataset.path']}")
-    place["dataset.name"] = own_name
-    saved = load_config(config, dataset=own_name) if dataset_file(own_name).is_file() else None
-    settings = load_config(config, dataset=own_name if saved else None, overrides={**said, **places, **place})
-    return _Request(settings, saved, said, config, places)
+
+def _read_request(
+    path: Path, name: str | None, config: Path | None, said: dict[str, Any], state: dict[str, Any]
+) -> _Request:
+    """Return what is asked for; a dataset's file that a person has changed wins over what is given."""
+    from medvision.config import load_config
+
+    names = {"dataset.name": name or (path.stem if path.is_file() else None)}
+    said = {**{key: value for key, value in names.items() if value}, **said}
+    images, home = _unpack(path, config, said, state)
+    options = {**said, **state, "dataset.path": images}
+    settings = load_config(config, overrides=options)
+    own_name = settings.dataset_name
+    before = read_dataset_file(own_name, home)
+    dumped = settings.model_dump(mode="json")
+    lasting = {key: get_setting(dumped, key) for key in keep_lasting(said)}
+    own = {**lasting, "dataset.name": own_name, "dataset.path": str(home)}
+    if before is not None and not is_untouched(before):
+        options = {key: value for key, value in options.items() if key not in lasting}
+        settings = load_config(config, dataset=own_name, overrides=options)
+    return _Request(settings, {**options, "dataset.name": own_name}, own, config, before)
+
+
+def _unpack(path: Path, config: Path | None, said: dict[str, Any], state: dict[str, Any]) -> tuple[Path, Path]:
+    """Return the folder of the images, and the one that later steps find them in: a dry run unpacks elsewhere."""
+    from medvision.config import load_config
+
+    if not path.is_file():
+        return path, path.resolve()
+
+    from medvision.data.archives import unpack
+
+    here, there = (load_config(config, overrides=said | more).paths.state / "unpacked" for more in (state, {}))
+    images = unpack(path, here)
+    say(f"Unpacked in {images}")
+    return images, (there / images.name).resolve()
 
 
 @contextlib.contextmanager
@@ -140,67 +179,84 @@ def _adapt(
     say_dataset(dataset)
     suggestions = suggest(layout, dataset)
     say_suggestions(suggestions)
-    file = describe_dataset(settings, dataset, request.given, request.saved)
-    # Audit and normalization go by the recipe, as every later step will.
-    settings = _with_recipe(request, file)
     say()
-    dataset = run_audit(settings, recorder, dataset)
+    # The audit looks through the model of the recipe, as it will in a pipeline; what it joins may change the split, and
+    # with it the rest of the recipe.
+    first = _with_recipe(request, describe_dataset(settings, dataset, request.own, request.before))
+    dataset = run_audit(first, recorder, dataset)
+    file = describe_dataset(settings, dataset, request.own, request.before)
+    settings = _with_recipe(request, file)
     if normalizes:
         run_normalize(settings, recorder, dataset)
-    adaptation = _describe(settings, dataset, layout, suggestions, file)
+    adaptation = _describe(request, dataset, layout, suggestions, file)
+    _say_recipe(file)
     _write(adaptation, file, settings, recorder, dry_run=dry_run)
     return adaptation
 
 
 def _with_recipe(request: _Request, file: DatasetFile) -> Config:
-    """Return the settings with the recipe in them; a file that is there already stays as it is."""
+    """Return the settings with the recipe in them, as every later step will have them."""
     from medvision.config import load_config
 
-    if file.exists:
+    if file.is_kept:
         return request.settings
-    return load_config(
-        request.config, overrides={**{each.setting: each.value for each in file.recipe}, **request.places}
-    )
+    recipe = {each.setting: each.value for each in file.recipe}
+    return load_config(request.config, overrides={**recipe, **request.options})
 
 
 def _describe(
-    settings: Config, dataset: SplitDataset, layout: Layout, suggestions: list[Suggestion], file: DatasetFile
+    request: _Request, dataset: SplitDataset, layout: Layout, suggestions: list[Suggestion], file: DatasetFile
 ) -> Adaptation:
     from medvision.data.lineage import without_names
     from medvision.documents.adaptation import Adaptation
 
-    # A file that was there before may not say where the images are.
-    path = f" -P dataset_path={settings.dataset_path}" if file.lacks_path else ""
     return Adaptation(
-        dataset=settings.dataset_name,
+        dataset=request.settings.dataset_name,
         settings_file=str(file.path),
-        state=file.state,
         labels_from=layout.kind,
-        left_out=dataset.manifest.left_out,
         window=dataset.manifest.window,
         audit=without_names(dataset.audit),
         recipe=file.recipe,
-        kept=file.kept,
-        suggestions=tuple(f"{describe(each)} To apply it, add: {option(each)}" for each in suggestions),
-        command=f"mlflow run . -e pipeline --env-manager local -P dataset={settings.dataset_name}{path}",
+        kept=file.differing if file.is_kept else {},
+        suggestions=tuple((describe(each), option(each)) for each in suggestions),
+        command=_next_command(request, file),
     )
 
 
+def _next_command(request: _Request, file: DatasetFile) -> str:
+    """Return the command of the pipeline; a person's file may not say where the images are."""
+    parameters = [f"dataset={request.settings.dataset_name}"]
+    if file.is_kept and not file.has_path:
+        parameters.append(f"dataset_path={request.own['dataset.path']}")
+    if request.config is not None:
+        parameters.append(f"config={request.config}")
+    given = " ".join(f"-P {shlex.quote(parameter)}" for parameter in parameters)
+    return f"mlflow run . -e pipeline --env-manager local {given}"
+
+
+def _say_recipe(file: DatasetFile) -> None:
+    """Print each setting with its reason, and what the file has, or had, in its place."""
+    has = "the file has" if file.is_kept else "it was"
+    say(f"\nRecipe for {file.path.stem}:")
+    for each in file.recipe:
+        notes = [each.reason] if each.reason else []
+        notes += [f"{has} {file.differing[each.setting]}"] if each.setting in file.differing else []
+        if notes:
+            say(f"  {each.setting} = {each.value}   ({'; '.join(notes)})")
+    for setting in file.dropped:
+        say(f"  {setting} is no longer set")
+
+
 def _write(adaptation: Adaptation, file: DatasetFile, settings: Config, recorder: Recorder, *, dry_run: bool) -> None:
-    """Write the dataset's settings, unless they are there, and the summary; say what comes next."""
+    """Write the dataset's settings, unless a person has changed them, and the summary; say what comes next."""
     from medvision.documents.adaptation import SUMMARY, render_summary
     from medvision.files import write_text
 
-    say(f"\nRecipe for {adaptation.dataset}:")
-    for each in file.recipe:
-        if each.reason:
-            instead = f"; the file has {file.kept[each.setting]}" if each.setting in file.kept else ""
-            say(f"  {each.setting} = {each.value}   ({each.reason}{instead})")
     if dry_run:
         say(f"\nDry run: nothing was written. Without --dry-run {file.path} would be {file.state}.")
         return
-    if not file.exists:
-        write_text(file.path, render(file.recipe, adaptation.dataset))
+    if not file.is_kept:
+        write_text(file.path, file.text)
     summary = settings.dataset_dir / SUMMARY
     write_text(summary, render_summary(adaptation))
     recorder.artifact(summary, folder="data")

@@ -1,4 +1,8 @@
-"""A dataset's own settings, config/datasets/NAME.yaml: what was given, a first recipe, and the reason of each."""
+"""A dataset's own settings, config/datasets/NAME.yaml: what was given, a first recipe, and the reason of each.
+
+The first line of a file that adapt wrote holds a fingerprint of the rest: a file that a person has changed is theirs,
+and is never written again.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from medvision.config import Config
-    from medvision.data.recipe import Proposal
+    from medvision.data.recipe import Profile, Proposal
     from pipelines.dataset import SplitDataset
 
 # What is of the dataset; other settings are of the machine, or of one run.
@@ -18,22 +22,41 @@ _SECTIONS = ("dataset", "transform", "training", "evaluation")
 
 @dataclass(frozen=True)
 class DatasetFile:
-    """The settings of a dataset as they would be written, and those that are.
+    """The settings of a dataset as adapt would write them, and its file as it is.
 
-    ``recipe`` holds dotted settings with their values and reasons; ``kept`` the values of a file that was there before
-    and has others. ``lacks_path``: that file does not say where the images are.
+    ``recipe``: dotted settings with their values and reasons. ``before``: the text of the file, None if there is none.
+    ``differing``: what the file says instead, by setting; ``dropped``: settings that it would lose.
     """
 
     path: Path
-    exists: bool
     recipe: tuple[Proposal, ...]
-    kept: dict[str, Any]
-    lacks_path: bool
+    before: str | None
+    differing: dict[str, Any]
+    dropped: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        """Return the settings as YAML, each with its reason."""
+        return render(self.recipe, self.path.stem)
+
+    @property
+    def is_kept(self) -> bool:
+        """Tell whether a person has changed the file, which then stays as it is."""
+        return self.before is not None and not is_untouched(self.before)
+
+    @property
+    def has_path(self) -> bool:
+        """Tell whether the file says where the images are."""
+        return get_setting(_read_values(self.before), "dataset.path") is not None
 
     @property
     def state(self) -> str:
         """Return what becomes of the file."""
-        return "written" if not self.exists else "kept as it was" if self.kept else "unchanged"
+        if self.before is None:
+            return "written"
+        if self.is_kept:
+            return "kept as it was"
+        return "unchanged" if self.before == self.text else "written anew"
 
 
 def dataset_file(name: str) -> Path:
@@ -43,67 +66,93 @@ def dataset_file(name: str) -> Path:
     return project_root() / "config" / "datasets" / f"{name}.yaml"
 
 
-def describe_dataset(
-    settings: Config, dataset: SplitDataset, given: dict[str, Any], saved: Config | None
-) -> DatasetFile:
-    """Return the settings of a dataset: its place, what was given, and a proposal for what was not.
+def read_dataset_file(name: str, home: Path) -> str | None:
+    """Return the text of a dataset's settings, None if there are none; ConfigInvalid if they are of images elsewhere.
 
-    ``saved``: the settings with the file of that name, None if there is none. Raises ConfigInvalid if that file is one
-    of images elsewhere.
+    ``home``: where the images are.
+    """
+    from medvision.config import read_yaml
+    from medvision.errors import ConfigInvalid
+
+    path = dataset_file(name)
+    if not path.is_file():
+        return None
+    place = (read_yaml(path).get("dataset") or {}).get("path")
+    if place is not None and Path(place).resolve() != home:
+        raise ConfigInvalid(f"{path} is the file of images in {place}, and these are in {home}. Give --name NAME.")
+    return path.read_text(encoding="utf-8")
+
+
+def is_untouched(text: str) -> bool:
+    """Tell whether the text of a file is as adapt wrote it."""
+    name, body = text.partition("Settings of ")[2].partition(",")[0], text.partition("\n\n")[2]
+    return text == _seal(name, body)
+
+
+def keep_lasting(given: dict[str, Any]) -> dict[str, Any]:
+    """Return those of the given settings that are the dataset's own."""
+    return {key: value for key, value in given.items() if key.partition(".")[0] in _SECTIONS}
+
+
+def describe_dataset(settings: Config, dataset: SplitDataset, own: dict[str, Any], before: str | None) -> DatasetFile:
+    """Return the settings of a dataset: ``own`` in any case, and a proposal for what they leave open.
+
+    ``settings`` are those in force, ``before`` is the text of its file.
     """
     from medvision.data.recipe import Proposal, propose
-    from medvision.errors import ConfigInvalid
     from medvision.models.catalog import load_catalog
 
-    own = {"dataset.name": settings.dataset_name, "dataset.path": str(settings.dataset_path)}
-    lasting = {key: value for key, value in given.items() if key.partition(".")[0] in _SECTIONS}
-    fixed = [Proposal(key, _plain(value), "") for key, value in {**own, **lasting}.items()]
     proposed = propose(_profile(settings, dataset), tuple(load_catalog()))
-    recipe = (*fixed, *(each for each in proposed if each.setting not in given))
+    fixed = (Proposal(key, value, "") for key, value in own.items())
+    recipe = (*fixed, *(each for each in proposed if each.setting not in own))
+    new, old = {each.setting: each.value for each in recipe}, _flatten(_read_values(before))
     path = dataset_file(settings.dataset_name)
-    if saved is None:
-        return DatasetFile(path, exists=False, recipe=recipe, kept={}, lacks_path=False)
-    place = saved.dataset.path
-    if place is not None and place.resolve() != settings.dataset_path:
-        raise ConfigInvalid(
-            f"{path} is the file of images in {place}, and these are in {settings.dataset_path}. Give --name NAME."
-        )
-    said = saved.model_dump(mode="json")
-    differing = {each.setting: _get(said, each.setting) for each in recipe if _get(said, each.setting) != each.value}
-    kept = {setting: value for setting, value in differing.items() if not setting.startswith("dataset.path")}
-    return DatasetFile(path, exists=True, recipe=recipe, kept=kept, lacks_path=place is None)
+    if before is None:
+        return DatasetFile(path, recipe, before, {}, ())
+    if is_untouched(before):
+        differing = {key: old.get(key) for key, value in new.items() if old.get(key) != value}
+        return DatasetFile(path, recipe, before, differing, tuple(key for key in old if key not in new))
+    # What the file leaves open is as the settings in force have it. It need not say where the images are.
+    force = settings.model_dump(mode="json")
+    compared = {key: get_setting(force, key) for key in new if key not in ("dataset.name", "dataset.path")}
+    differing = {key: value for key, value in compared.items() if value != new[key]}
+    return DatasetFile(path, recipe, before, differing, ())
 
 
 def render(recipe: Iterable[Proposal], name: str) -> str:
     """Return settings as YAML, each with its reason."""
-    lines = [f"# Settings of {name}, by medvision adapt. Change what you know better: the file is yours."]
     sections: dict[str, list[str]] = {}
     for each in recipe:
-        section, _, key = each.setting.partition(".")
-        *above, leaf = key.split(".")
+        section, *above, leaf = each.setting.split(".")
         body = sections.setdefault(section, [])
-        for depth, part in enumerate(above):
-            if f"{'  ' * (depth + 1)}{part}:" not in body:
-                body.append(f"{'  ' * (depth + 1)}{part}:")
+        for depth, part in enumerate(above, start=1):
+            if f"{'  ' * depth}{part}:" not in body:
+                body.append(f"{'  ' * depth}{part}:")
         reason = f"  # {each.reason}" if each.reason else ""
         body.append(f"{'  ' * (len(above) + 1)}{leaf}: {_as_yaml(each.value)}{reason}")
-    for section, body in sections.items():
-        lines += ["", f"{section}:", *body]
-    return "\n".join(lines) + "\n"
+    return _seal(name, "\n".join("\n".join([f"{section}:", *body, ""]) for section, body in sections.items()))
 
 
-def _profile(settings: Config, dataset: SplitDataset) -> Any:
+def _seal(name: str, body: str) -> str:
+    from medvision.files import fingerprint
+
+    return (
+        f"# Settings of {name}, as medvision adapt wrote them ({fingerprint(body)[:12]}).\n"
+        f"# Change what you know better: then the file is yours, and adapt leaves it as it is.\n\n{body}"
+    )
+
+
+def _profile(settings: Config, dataset: SplitDataset) -> Profile:
     from medvision.auditing.traits import load_or_measure_traits
     from medvision.data.recipe import Profile
     from medvision.data.split import count_classes
     from medvision.models.devices import choose_device
 
     train, manifest = dataset.split.indices("train"), dataset.manifest
-    rows = manifest.rows.iloc[train]
     traits = load_or_measure_traits(manifest, settings.dataset_dir, workers=settings.performance.workers)
     return Profile(
         counts=count_classes(train, manifest),
-        median_side=int(rows[["width", "height"]].min(axis=1).median()),
+        median_side=int(manifest.rows[["width", "height"]].min(axis=1).median()),
         is_gray=manifest.is_gray,
         subgroups=manifest.subgroups,
         mean_image=traits.thumbnails[train].mean(axis=0),
@@ -120,11 +169,22 @@ def _as_yaml(value: Any) -> str:
     return text.removesuffix("...\n").strip()
 
 
-def _plain(value: Any) -> Any:
-    return str(value) if isinstance(value, Path) else value
+def _read_values(text: str | None) -> dict[str, Any]:
+    import yaml
+
+    return yaml.safe_load(text or "") or {}
 
 
-def _get(values: dict[str, Any], dotted: str) -> Any:
+def _flatten(values: dict[str, Any], above: str = "") -> dict[str, Any]:
+    """Return dotted settings."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flatten(value, f"{above}{key}.") if isinstance(value, dict) else {f"{above}{key}": value}
+    return flat
+
+
+def get_setting(values: dict[str, Any], dotted: str) -> Any:
+    """Return a setting of nested ones, None if it is not there."""
     for part in dotted.split("."):
-        values = values[part]
+        values = (values or {}).get(part)  # type: ignore[assignment]
     return values

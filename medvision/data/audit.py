@@ -68,6 +68,7 @@ def _named(example: str, names: Mapping[str, str]) -> str:
 
 def _find_all(manifest: Manifest, split: Split) -> list[Finding]:
     return [
+        _not_used(manifest),
         _rejected(manifest),
         _unmatched(manifest),
         *_leaking(manifest, split),
@@ -75,6 +76,18 @@ def _find_all(manifest: Manifest, split: Split) -> list[Finding]:
         _conflicting(manifest),
         _imbalanced(manifest, split),
     ]
+
+
+def _not_used(manifest: Manifest) -> Finding:
+    count = sum(count for _, count in manifest.left_out)
+    return Finding(
+        name="not_used",
+        severity="note",
+        count=count,
+        total=count + len(manifest.rows) + len(manifest.rejected),
+        message=f"Not used: {', '.join(f'{count:,} {reason}' for reason, count in manifest.left_out)}.",
+        action="Make sure that they are meant to be left out.",
+    )
 
 
 def _rejected(manifest: Manifest) -> Finding:

@@ -46,10 +46,10 @@ _LIKE_PATIENT = re.compile(
     r"(_?(id|uid|no|number|key|name|instance_uid))?|.*_case_id|group_?id|study_instance_uid|series_instance_uid"
 )
 _IDENTIFYING = re.compile(r".*(name|birth|dob|mrn|address|phone|mail|ssn|insurance|passport).*|.*patient.*id.*|.*_?uid")
-# What each manifest has; any other column of it is a subgroup's.
+# What manifests have, "picture" after a deep audit; any other column is a subgroup's.
 OWN = (
     "image_id", "path", "frame", "label", "given_split", "patient_key", "pixel_hash", "width", "height", "channels",
-    "group",
+    "group", "picture",
 )  # fmt: skip
 # What tables of rows have beside them.
 _TAKEN = {*OWN, "class", "side", "row"}

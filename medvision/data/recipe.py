@@ -126,10 +126,13 @@ def _augmentation(profile: Profile) -> Iterator[Proposal]:
         yield Proposal("transform.vertical_flip", 0.5, alike)
         yield Proposal("transform.rotation", 180, alike)
         return
-    flips = sides >= _ALIKE
-    reason = f"left and right of the mean image are {'alike' if flips else 'not alike'} (r = {sides:.3f})"
-    yield Proposal("transform.horizontal_flip", 0.5 if flips else 0.0, reason)
-    yield Proposal("transform.vertical_flip", 0.0, f"images have a top and a bottom (r = {ends:.2f})")
+    for setting, what, likeness in (
+        ("transform.horizontal_flip", "left and right", sides),
+        ("transform.vertical_flip", "top and bottom", ends),
+    ):
+        are = "are" if likeness >= _ALIKE else "are not"
+        reason = f"{what} of the mean image {are} alike (r = {likeness:.3f})"
+        yield Proposal(setting, 0.5 if likeness >= _ALIKE else 0.0, reason)
     yield Proposal("transform.rotation", 10, "as much as a patient's position varies")
 
 

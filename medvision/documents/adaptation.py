@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from medvision.data.recipe import Proposal
-from medvision.documents.pages import Bullets, Code, Decision, Grid, Page, Section, Text, render_markdown
+from medvision.documents.pages import Block, Bullets, Code, Decision, Grid, Page, Section, Text, render_markdown
 from medvision.records import Audit
 
 SUMMARY = "adaptation_summary.md"
@@ -17,20 +17,18 @@ SUMMARY = "adaptation_summary.md"
 class Adaptation:
     """What came of bringing a dataset in; nothing in it names a file of the dataset.
 
-    ``state``: what became of the settings' file. ``kept``: settings of that file which differ from the recipe.
-    ``command``: what to run next.
+    ``kept``: settings of a file that a person has changed, where they differ from the recipe. ``suggestions``: how
+    patients might be told apart, with the option that would do it. ``command``: what to run next.
     """
 
     dataset: str
     settings_file: str
-    state: str
     labels_from: str
-    left_out: tuple[tuple[str, int], ...]
     window: str
     audit: Audit
     recipe: tuple[Proposal, ...]
     kept: dict[str, Any]
-    suggestions: tuple[str, ...]
+    suggestions: tuple[tuple[str, str], ...]
     command: str
 
 
@@ -44,9 +42,10 @@ def render_summary(adaptation: Adaptation) -> str:
         ("patients", patients),
         ("labels from", adaptation.labels_from),
         *((("CT window", adaptation.window),) if adaptation.window else ()),
-        ("settings", f"{adaptation.settings_file}, {adaptation.state}"),
+        ("settings", adaptation.settings_file),
     )
-    title = f"{len(audit.findings)} findings, {n_leaks} of them leaks." if audit.findings else "Nothing was found."
+    counts = [f"{n} {word}{'' if n == 1 else 's'}" for n, word in ((len(audit.findings), "finding"), (n_leaks, "leak"))]
+    title = f"{counts[0]}, {counts[1]} among them." if audit.findings else "Nothing was found."
     page = Page("Adaptation", adaptation.dataset, Decision("", title, ""), facts, (), tuple(_sections(adaptation)))
     return render_markdown(page)
 
@@ -58,20 +57,29 @@ def _sections(adaptation: Adaptation) -> Iterator[Section]:
         (side, *(f"{counts.get(name, 0):,}" for name in classes), f"{sum(counts.values()):,}")
         for side, counts in audit.split_counts.items()
     ]
-    note = f"Left out: {audit.n_dropped:,} images."
-    left_out = "".join(f" {count:,} {reason}." for reason, count in adaptation.left_out)
-    yield Section("split", "Split", (Grid("Images", ("side", *classes, "all"), tuple(rows), note=note + left_out),))
+    note = f"Left out of all sides: {audit.n_dropped:,} images."
+    yield Section("split", "Split", (Grid("Images", ("side", *classes, "all"), tuple(rows), note=note),))
     found = tuple(
         f"[{finding.severity}] {finding.message} {finding.effect} {finding.action}" for finding in audit.findings
     )
     yield Section("findings", "What was found", (Bullets(found),) if found else (Text("Nothing."),))
     if adaptation.suggestions:
-        yield Section("patients", "Patients", (Bullets(adaptation.suggestions),))
-    proposed = tuple(
-        (Code(each.setting), str(each.value), each.reason, str(adaptation.kept.get(each.setting, "")))
-        for each in adaptation.recipe
-        if each.reason
-    )
-    header = ("setting", "proposed", "reason", "the file has")
-    yield Section("recipe", "Recipe", (Grid("A first recipe", header, proposed, texts=("reason",)),))
+        yield Section("patients", "Patients", tuple(_suggestions(adaptation)))
+    yield Section("recipe", "Recipe", tuple(_recipe(adaptation)))
     yield Section("next", "Next", (Text(Code(adaptation.command)),))
+
+
+def _suggestions(adaptation: Adaptation) -> Iterator[Text]:
+    for described, option in adaptation.suggestions:
+        yield Text(f"{described} To apply it, run adapt again with this beside its other options:")
+        yield Text(Code(option))
+
+
+def _recipe(adaptation: Adaptation) -> Iterator[Block]:
+    proposed = tuple((Code(each.setting), str(each.value), each.reason) for each in adaptation.recipe if each.reason)
+    yield Grid("A first recipe", ("setting", "proposed", "reason"), proposed, texts=("reason",))
+    if adaptation.kept:
+        asked = {each.setting: each.value for each in adaptation.recipe}
+        kept = tuple((Code(key), str(value), str(asked[key])) for key, value in adaptation.kept.items())
+        note = "The file was changed by hand: it was kept, and it is what holds."
+        yield Grid("Where the file differs", ("setting", "the file has", "given or proposed"), kept, note=note)
