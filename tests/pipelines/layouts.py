@@ -46,7 +46,11 @@ def slices():
         for label in CLASSES:
             for path in sorted(Path(folder, "d", f"phantom_{label}").iterdir()):
                 patient, number = path.stem.removeprefix("phantom").split("_slice")
-                found.append(Slice(label, int(patient), int(number), np.array(Image.open(path))))
+                pixels = np.array(Image.open(path))
+                if label == "glioma":
+                    # A band, so that a few epochs are enough to tell the classes.
+                    pixels[:6] = 255
+                found.append(Slice(label, int(patient), int(number), pixels))
         return tuple(found)
 
 
