@@ -23,6 +23,8 @@ _VIEW = (
     r"(?:view|left|right|l|r|ap|pa|lateral|cc|mlo|axial|sagittal|coronal|flair|t1w?|t2w?|dwi|images?|imgs?|png|jpe?g)"
 )
 _NO_CLASS = re.compile(rf"(?:{_SITE}|{_PATIENT}|{_VIEW}|\d{{4}})[-_ ]?\w{{0,4}}", re.IGNORECASE)
+# A name, or number, of a patient is no site: it would be written into records as one.
+_ONE_PATIENT = re.compile(rf"{_PATIENT}[-_ ]?\w{{0,4}}|\d{{4}}", re.IGNORECASE)
 _HOPELESS = re.compile(rf"(?:{_SITE}|{_PATIENT})[-_ ]?\d+|images?|imgs?|masks?|labels?|annotations?", re.IGNORECASE)
 
 WAYS_OUT = (
@@ -121,7 +123,7 @@ def _choose(root: Path, parts: Parts, split: int | None, first: int, second: int
     if upper_is_class and not lower_is_class:
         return Levels(split, first, None)
     if lower_is_class and not upper_is_class:
-        return Levels(split, second, first)
+        return Levels(split, second, None if all(map(_ONE_PATIENT.fullmatch, upper)) else first)
     raise DataInvalid(
         f"{root}: either of two levels of folders could be the class: {_some(upper)}, or below them {_some(lower)}. "
         f"{WAYS_OUT} The first folder of the path is '^([^/]+)/'."

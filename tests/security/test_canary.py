@@ -193,6 +193,24 @@ def test_adapt(ward):
     assert CANARY in names.read_text() and stat.S_IMODE(names.stat().st_mode) == 0o600
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--num-classes", "3"), "Expected 3 classes"),
+        ((), "1 of 62 files are not readable images"),
+        (("--patient-pattern", "(nobody)"), "matches none"),
+        (("--label-tag", "PatientName"), "may name a person"),
+        (("--set", "dataset.columns.label=patient_id"), "those are no classes"),
+    ],
+)
+def test_a_refusal(ward, options, said):
+    """What is refused is named on the console alone: the run that failed keeps no name of it."""
+    refused = ("--set", ALLOW_BROKEN, *options) if options else ()
+    outcome = ward.call("adapt", "--dataset-path", str(ward.folder.parent / "ward"), *refused)
+    assert outcome.code in {2, 5} and said in outcome.err, outcome
+    assert find_canary(ward.folder) == []
+
+
 @pytest.mark.slow
 def test_the_whole_life_of_a_model(ward):
     """Nothing that any step records has it: runs, W&B, TensorBoard, packages, cards, evidence, ledgers and logs."""
@@ -206,7 +224,7 @@ def test_the_whole_life_of_a_model(ward):
         ("register", *name),
         ("evidence", "ward-simple_cnn/1"),
         ("predict", "ward-simple_cnn/1", str(root / f"{CANARY}-ward"), "--out", "answers.csv"),
-        ("verify",),
+        ("verify", *name),
     )
     outcome = bring_in(ward, lambda *arguments: ward.run("medvision", *arguments))
     assert outcome.code == 0, outcome.err
@@ -215,6 +233,14 @@ def test_the_whole_life_of_a_model(ward):
         # Of the folder one file is no image: the others are answered.
         assert outcome.code == (5 if step[0] == "predict" else 0), (step, outcome)
     written = {path.name for path in ward.folder.rglob("*")}
-    assert {"MODEL_CARD.md", "predictions.parquet", "audit_report.html", "wandb", "runs", "answers.csv"} <= written
+    assert {
+        "model_card.md",
+        "ward-simple_cnn-1.0.0.zip",
+        "predictions.parquet",
+        "audit_report.html",
+        "wandb",
+        "runs",
+        "answers.csv",
+    } <= written
     assert CANARY in (ward.folder / "answers.csv").read_text()
     assert find_canary(ward.folder) == []

@@ -1,5 +1,7 @@
 """Each finding appears with its count, and only when there is something to find."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -41,6 +43,14 @@ def test_unreadable(manifest_of):
     assert record.findings[0].examples == ("rejected0: empty", "rejected1: cut off")
     assert "a/1.png: empty" in render_text(record, {"rejected0": "a/1.png"})
     assert "a/1.png" not in render_text(record)
+
+
+def test_not_used(manifest_of):
+    """Files and rows that are no images of the dataset are counted by reason."""
+    manifest = dataclasses.replace(manifest_of([0, 1] * 48), left_out=(("masks", 3), ("rows without an image", 1)))
+    record = audit_of(manifest)
+    assert found(record) == {"not_used": (4, 100)}
+    assert record.findings[0].message == "Not used: 3 masks, 1 rows without an image."
 
 
 def test_patient_unknown(manifest_of):

@@ -65,6 +65,14 @@ def test_sites_above_classes(lay_out):
     assert {file.subgroups["site"] for file in layout.files} == {"site1", "site 2"}
 
 
+@pytest.mark.parametrize("names", [("patient1", "patient2"), ("0017", "0018")])
+def test_patients_above_classes_are_no_sites(lay_out, names):
+    """Folders of patients that hold the same classes each give no subgroup, which would keep their names."""
+    layout = lay_out(*[f"{name}/{c}/1.png" for name in names for c in ("normal", "tumor")])
+    assert set(seen(layout).values()) == {("normal", ""), ("tumor", "")}
+    assert all(not file.subgroups for file in layout.files)
+
+
 def test_sites_inside_a_split(lay_out):
     """A split above sites above classes is read as such."""
     names = [f"{s}/{site}/{c}/1.png" for s in ("train", "test") for site in ("siteA", "siteB") for c in ("no", "yes")]
