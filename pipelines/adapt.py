@@ -4,27 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import shlex
-import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pipelines.adapt_request import Request, own_state, parse_settings, read_request
 from pipelines.audit import run_audit
 from pipelines.console import say
 from pipelines.dataset import SplitDataset, prepare_dataset, say_dataset
-from pipelines.dataset_file import (
-    DatasetFile,
-    describe_dataset,
-    get_setting,
-    is_untouched,
-    keep_lasting,
-    read_dataset_file,
-)
+from pipelines.dataset_file import DatasetFile, describe_dataset
 from pipelines.normalize import run_normalize
-from pipelines.options import SETTINGS, ConfigFile, OnLeak, PatientPattern, Pretrained, Set
+from pipelines.options import ConfigFile, OnLeak, PatientPattern, Pretrained, Set
 from pipelines.patients import describe, option, say_suggestions, suggest
 
 if TYPE_CHECKING:
@@ -71,85 +63,11 @@ def adapt(
         "window": window, "pretrained": pretrained, "on_leak": on_leak, "image_size": img_size,
         "batch_size": batch_size,
     }  # fmt: skip
-    said = _parse(given, set_)
-    with _own_state(dry_run) as state:
-        request = _read_request(dataset_path, name, config, said, state)
+    said = parse_settings(given, set_)
+    with own_state(dry_run) as state:
+        request = read_request(dataset_path, name, config, said, state)
         with _recorded(request.settings, dry_run) as recorder:
             return _adapt(request, recorder, num_classes, normalizes=not skip_normalization, dry_run=dry_run)
-
-
-@dataclass(frozen=True)
-class _Request:
-    """What is asked for.
-
-    ``settings`` are those in force, ``options`` those of this command alone, to be laid over any recipe. ``own``: what
-    the dataset's own file is to say in any case. ``before``: the text of that file, None if there is none.
-    """
-
-    settings: Config
-    options: dict[str, Any]
-    own: dict[str, Any]
-    config: Path | None
-    before: str | None
-
-
-@contextlib.contextmanager
-def _own_state(dry_run: bool) -> Iterator[dict[str, Any]]:
-    """Yield the setting of where records go, if not to the project's own: those of a dry run are deleted at its end."""
-    if not dry_run:
-        yield {}
-        return
-    with tempfile.TemporaryDirectory(prefix="medvision-dry-run-") as folder:
-        yield {"paths.state": folder}
-
-
-def _parse(given: dict[str, Any], assignments: list[str] | None) -> dict[str, Any]:
-    """Return dotted settings. Files get their whole path: later steps may run elsewhere."""
-    from medvision.config import parse_overrides
-
-    said = {SETTINGS[option]: value for option, value in given.items() if value is not None}
-    said |= parse_overrides([part for text in assignments or [] for part in text.split()])
-    for key in {"dataset.labels", "training.pretrained"} & said.keys():
-        if Path(str(said[key])).exists():
-            said[key] = str(Path(str(said[key])).resolve())
-    return said
-
-
-def _read_request(
-    path: Path, name: str | None, config: Path | None, said: dict[str, Any], state: dict[str, Any]
-) -> _Request:
-    """Return what is asked for; a dataset's file that a person has changed wins over what is given."""
-    from medvision.config import load_config
-
-    names = {"dataset.name": name or (path.stem if path.is_file() else None)}
-    said = {**{key: value for key, value in names.items() if value}, **said}
-    images, home = _unpack(path, config, said, state)
-    options = {**said, **state, "dataset.path": images}
-    settings = load_config(config, overrides=options)
-    own_name = settings.dataset_name
-    before = read_dataset_file(own_name, home)
-    dumped = settings.model_dump(mode="json")
-    lasting = {key: get_setting(dumped, key) for key in keep_lasting(said)}
-    own = {**lasting, "dataset.name": own_name, "dataset.path": str(home)}
-    if before is not None and not is_untouched(before):
-        options = {key: value for key, value in options.items() if key not in lasting}
-        settings = load_config(config, dataset=own_name, overrides=options)
-    return _Request(settings, {**options, "dataset.name": own_name}, own, config, before)
-
-
-def _unpack(path: Path, config: Path | None, said: dict[str, Any], state: dict[str, Any]) -> tuple[Path, Path]:
-    """Return the folder of the images, and the one that later steps find them in: a dry run unpacks elsewhere."""
-    from medvision.config import load_config
-
-    if not path.is_file():
-        return path, path.resolve()
-
-    from medvision.data.archives import unpack
-
-    here, there = (load_config(config, overrides=said | more).paths.state / "unpacked" for more in (state, {}))
-    images = unpack(path, here)
-    say(f"Unpacked in {images}")
-    return images, (there / images.name).resolve()
 
 
 @contextlib.contextmanager
@@ -165,7 +83,7 @@ def _recorded(settings: Config, dry_run: bool) -> Iterator[Recorder]:
 
 
 def _adapt(
-    request: _Request, recorder: Recorder, num_classes: int | None, *, normalizes: bool, dry_run: bool
+    request: Request, recorder: Recorder, num_classes: int | None, *, normalizes: bool, dry_run: bool
 ) -> Adaptation:
     from medvision.data.layout import detect_layout
 
@@ -194,7 +112,7 @@ def _adapt(
     return adaptation
 
 
-def _with_recipe(request: _Request, file: DatasetFile) -> Config:
+def _with_recipe(request: Request, file: DatasetFile) -> Config:
     """Return the settings with the recipe in them, as every later step will have them."""
     from medvision.config import load_config
 
@@ -205,7 +123,7 @@ def _with_recipe(request: _Request, file: DatasetFile) -> Config:
 
 
 def _describe(
-    request: _Request, dataset: SplitDataset, layout: Layout, suggestions: list[Suggestion], file: DatasetFile
+    request: Request, dataset: SplitDataset, layout: Layout, suggestions: list[Suggestion], file: DatasetFile
 ) -> Adaptation:
     from medvision.data.lineage import without_names
     from medvision.documents.adaptation import Adaptation
@@ -223,7 +141,7 @@ def _describe(
     )
 
 
-def _next_command(request: _Request, file: DatasetFile) -> str:
+def _next_command(request: Request, file: DatasetFile) -> str:
     """Return the command of the pipeline; a person's file may not say where the images are."""
     parameters = [f"dataset={request.settings.dataset_name}"]
     if file.is_kept and not file.has_path:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 # What is of the dataset; other settings are of the machine, or of one run.
 _SECTIONS = ("dataset", "transform", "training", "evaluation")
+# Files that are asked for their modality.
+_SAMPLE = 20
 
 
 @dataclass(frozen=True)
@@ -144,18 +146,21 @@ def _seal(name: str, body: str) -> str:
 
 def _profile(settings: Config, dataset: SplitDataset) -> Profile:
     from medvision.auditing.traits import load_or_measure_traits
+    from medvision.data.dicom import read_modality
     from medvision.data.recipe import Profile
     from medvision.data.split import count_classes
     from medvision.models.devices import choose_device
 
     train, manifest = dataset.split.indices("train"), dataset.manifest
+    rows = manifest.rows
     traits = load_or_measure_traits(manifest, settings.dataset_dir, workers=settings.performance.workers)
     return Profile(
         counts=count_classes(train, manifest),
-        median_side=int(manifest.rows[["width", "height"]].min(axis=1).median()),
+        median_side=int(rows[["width", "height"]].min(axis=1).median()),
         is_gray=manifest.is_gray,
         subgroups=manifest.subgroups,
         mean_image=traits.thumbnails[train].mean(axis=0),
+        modality=read_modality([manifest.root / path for path in rows.path.unique()[:_SAMPLE]]),
         has_gpu=choose_device(settings.performance).type == "cuda",
         pretrained=settings.training.pretrained,
     )

@@ -95,6 +95,15 @@ def read_tags(file: Path, keywords: Sequence[str]) -> dict[str, str]:
         return {keyword: _as_text(keyword, dicom.header.get(keyword)) for keyword in keywords}
 
 
+def read_modality(files: Sequence[Path]) -> str:
+    """Return the modality that all files have; "" if one is no DICOM file, or they have several."""
+    try:
+        found = {read_tags(file, ["Modality"])["Modality"] for file in files}
+    except DecodeRejected:
+        return ""
+    return found.pop() if len(found) == 1 else ""
+
+
 def patient_key(file: Path, key: bytes) -> str:
     """Return the keyed hash of a file's patient, "" if it names none; DecodeRejected if it is not a DICOM file.
 

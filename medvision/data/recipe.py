@@ -18,6 +18,11 @@ _ROUND = 0.9
 _SMALL_PX = 64
 _FEW, _MANY = 1_000, 5_000
 _IMBALANCE = 3.0
+# Largest change of brightness and contrast, where the modality tells how much either varies by itself.
+_JITTER = {
+    "CT": (0.05, "CT values are Hounsfield units, which all scanners share"),
+    "MR": (0.2, "MR signals have no unit: they vary with scanner and protocol"),
+}
 
 
 @dataclass(frozen=True)
@@ -25,8 +30,8 @@ class Profile:
     """What a recipe goes by.
 
     ``counts``: training images a class. ``median_side``: pixels, of the shorter sides. ``mean_image``: gray (s, s), of
-    the training images. ``pretrained``: a file or folder of weights, or whether they come from the hub. ``subgroups``:
-    columns that the dataset brought with it.
+    the training images. ``modality``: as DICOM has it, CT say; "" if not known. ``pretrained``: a file or folder of
+    weights, or whether they come from the hub. ``subgroups``: columns that the dataset brought with it.
     """
 
     counts: dict[str, int]
@@ -34,6 +39,7 @@ class Profile:
     is_gray: bool
     subgroups: tuple[str, ...]
     mean_image: np.ndarray
+    modality: str
     has_gpu: bool
     pretrained: bool | Path
 
@@ -55,7 +61,7 @@ class Proposal:
 def propose(profile: Profile, known_models: tuple[str, ...]) -> tuple[Proposal, ...]:
     """Propose model, strategy, learning rate, batch and augmentation; ``known_models`` are those of the catalog."""
     model = _model(profile, known_models)
-    return (model, *_strategy(profile, model.value), *_training(profile), *_augmentation(profile), *_subgroups(profile))
+    return (model, *_strategy(profile, model.value), *_training(profile), *_augmentation(profile), *_beside(profile))
 
 
 def _model(profile: Profile, known: tuple[str, ...]) -> Proposal:
@@ -136,7 +142,11 @@ def _augmentation(profile: Profile) -> Iterator[Proposal]:
     yield Proposal("transform.rotation", 10, "as much as a patient's position varies")
 
 
-def _subgroups(profile: Profile) -> Iterator[Proposal]:
+def _beside(profile: Profile) -> Iterator[Proposal]:
+    if profile.modality in _JITTER:
+        share, reason = _JITTER[profile.modality]
+        yield Proposal("transform.brightness", share, reason)
+        yield Proposal("transform.contrast", share, reason)
     if profile.subgroups:
         yield Proposal("evaluation.subgroups", list(profile.subgroups), "the dataset brought these columns with it")
 

@@ -109,6 +109,13 @@ def test_masks_are_said(shop, tmp_path):
     assert told in (records_of(shop, "masked") / "adaptation_summary.md").read_text()
 
 
+def test_modality_is_read(shop, tmp_path):
+    """That the images are CT is read from the files, and what is proposed for CT is proposed."""
+    layouts.dicom_with_table(tmp_path / "tomography")
+    outcome = adapt(shop, tmp_path / "tomography")
+    assert "transform.brightness = 0.05   (CT values are Hounsfield units" in outcome.out
+
+
 def test_a_leak_is_said_and_handled(shop, tmp_path):
     """A patient on two sides of the given split is named a leak in the summary, with what was done."""
     root = tmp_path / "leaky"

@@ -25,6 +25,7 @@ LARGE = Profile(
     is_gray=True,
     subgroups=(),
     mean_image=image(),
+    modality="",
     has_gpu=True,
     pretrained=True,
 )
@@ -53,6 +54,7 @@ def few(n):
     [
         {}, {"has_gpu": False}, {"pretrained": False}, {"median_side": 28}, {"counts": {"a": 9000, "b": 3}},
         {"mean_image": image(turns=True)}, {"subgroups": ("sex", "age")}, {"counts": {"a": 5, "b": 0}},
+        {"modality": "MR"},
         {"pretrained": False, "is_gray": False, "median_side": 3000}, {"mean_image": np.zeros((32, 32))},
     ],
 )  # fmt: skip
@@ -167,6 +169,14 @@ def test_round_images_are_turned():
 def test_alike_in_both_axes_is_not_round():
     """An oblong that is alike on both sides is flipped, and not turned by more than a patient is."""
     assert value("transform.rotation", mean_image=image(sides=True, ends=True)) == 10
+
+
+@pytest.mark.parametrize(("modality", "share"), [("CT", 0.05), ("MR", 0.2), ("US", None), ("", None)])
+def test_brightness_goes_by_the_modality(modality, share):
+    """Hounsfield units hardly vary, MR signals do; of other modalities nothing is proposed."""
+    found = recipe(modality=modality)
+    for setting in ("transform.brightness", "transform.contrast"):
+        assert found.get(setting, (None,))[0] == share
 
 
 def test_subgroups_are_those_of_the_dataset():
