@@ -96,6 +96,8 @@ def test_layout(shop, tmp_path, monkeypatch, name):
     assert all(len(side) == len(CLASSES) for side in counts.values())
     settings = read_settings(shop, stem, monkeypatch)
     assert settings.dataset_path.is_dir() and settings.training.pretrained is False
+    brought = {"flat_with_table": ("sex", "age"), "nested_sites": ("site",)}
+    assert settings.evaluation.subgroups == brought.get(name, ())
     made = {path.name for path in records_of(shop, stem).iterdir()}
     assert {"manifest.parquet", "split.parquet", "audit.json", "normalization_stats.json"} < made
 
