@@ -48,7 +48,8 @@ def is_downloaded(timm_name: str) -> bool:
 def _unavailable(timm_name: str, reason: str) -> WeightsUnavailable:
     return WeightsUnavailable(
         f"The pretrained weights of {timm_name} could not be had: {reason}. On a machine without internet give "
-        f"--pretrained FILE (the .safetensors or .pth of timm's {timm_name}, downloaded elsewhere), or "
+        f"--pretrained FILE (the .safetensors or .pth of timm's {timm_name}, downloaded elsewhere; where a step has no "
+        "such option, --set training.pretrained=FILE), or "
         "--pretrained false to start from random weights."
     )
 
