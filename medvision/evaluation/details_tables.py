@@ -133,8 +133,9 @@ def _cross_validation(validation: CrossValidation) -> Table:
         )
         for name in FIGURES
     ]
+    by = "patient" if validation.pooled.n_patients is not None else "image, since patients are unknown"
     note = (
-        f"{len(validation.folds)} folds of train and val, by patient; each image was tested by a model that had not "
+        f"{len(validation.folds)} folds of train and val, by {by}; each image was tested by a model that had not "
         "seen it."
     )
     header = ("", "mean of folds", "their deviation", "all together", "95 % interval")

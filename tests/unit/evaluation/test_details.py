@@ -15,6 +15,7 @@ from medvision.evaluation.predictions import load_predictions, save_predictions
 from medvision.evaluation.robustness import describe_fall, select_figures
 from medvision.records import (
     Combination,
+    CrossValidation,
     Details,
     Member,
     PackageInfo,
@@ -55,6 +56,16 @@ def describe(evaluated):
         return describe_details(evaluated, tested, package(temperature), prevalence={}, looks=1)
 
     return make
+
+
+@pytest.mark.parametrize(("n_patients", "said"), [(100, "by patient;"), (None, "by image, since patients are unknown")])
+def test_folds_say_what_they_keep_together(tested, evaluated, describe, n_patients, said):
+    """A cross-validation says whether its folds keep patients together, or know of none."""
+    pooled = replace(evaluated, n_patients=n_patients)
+    figures = dict.fromkeys(("accuracy", "balanced_accuracy", "auroc"), 0.9)
+    details = replace(describe(tested), cross_validation=CrossValidation((), figures, figures, pooled))
+    (note,) = (table.note for table in describe_tables(details) if table.title == "Cross-validation")
+    assert said in note
 
 
 def test_a_temperature_of_one_changes_nothing(tested, evaluated, describe):
