@@ -129,7 +129,7 @@ def _outliers(manifest: Manifest, embeddings: Embeddings) -> Finding:
         severity="warning",
         count=len(rows),
         total=len(manifest.rows),
-        message=f"{len(rows)} images are unlike all others, by {embeddings.made_by}.",
+        message=f"{len(rows)} of {len(manifest.rows):,} images are unlike all others, by {embeddings.made_by}.",
         action="Look at them, and remove what is of another kind.",
         examples=_ids(manifest, rows),
         effect="An image of another kind says nothing of the classes, and its answer nothing of the model.",
@@ -147,7 +147,7 @@ def _label_doubts(manifest: Manifest, embeddings: Embeddings) -> list[Finding]:
             severity="note",
             count=len(doubts.rows),
             total=len(rows),
-            message=f"{len(doubts.rows)} images look like another class than their label says, to a classifier that is "
+            message=f"{len(doubts.rows)} of {len(manifest.rows):,} images look like another class than their label says, to a classifier that is "
             f"right on {doubts.accuracy:.0%} of a class (by {embeddings.made_by}).",
             action="Have an expert look at them, the first ones first. Nothing was changed.",
             examples=_ids(manifest, doubts.rows),
