@@ -147,8 +147,8 @@ def _label_doubts(manifest: Manifest, embeddings: Embeddings) -> list[Finding]:
             severity="note",
             count=len(doubts.rows),
             total=len(rows),
-            message=f"{len(doubts.rows)} of {len(manifest.rows):,} images look like another class than their label says, to a classifier that is "
-            f"right on {doubts.accuracy:.0%} of a class (by {embeddings.made_by}).",
+            message=f"{len(doubts.rows)} of {len(rows):,} images look like another class than their label says, to a "
+            f"classifier that is right on {doubts.accuracy:.0%} of a class (by {embeddings.made_by}).",
             action="Have an expert look at them, the first ones first. Nothing was changed.",
             examples=_ids(manifest, doubts.rows),
             effect="Wrong labels in train mislead a model, and in test they lower every figure.",
