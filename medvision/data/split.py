@@ -138,7 +138,7 @@ def _deal(sides: np.ndarray, manifest: Manifest, shares: dict[str, float], seed:
     # A row a group, a column a class: how many images. A patient may have images of several classes.
     counts = pd.crosstab(pool.group, pool.label).reindex(columns=range(n_classes), fill_value=0)
     random = np.random.default_rng(seed)
-    with_label = [random.permutation(counts.index[counts[label] > 0].to_numpy()) for label in range(n_classes)]
+    with_label = [random.permutation(counts.index[counts[label] > 0].to_numpy(copy=True)) for label in range(n_classes)]
     for label, groups in enumerate(with_label):
         if len(groups) < len(shares):
             raise _too_few(manifest.classes[label], len(groups), len(shares), manifest)

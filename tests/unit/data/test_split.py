@@ -203,6 +203,12 @@ def test_too_few_patients(manifest_of, patients, unit):
     assert refusal.value.exit_code == 5
 
 
+def test_a_class_without_images(manifest_of):
+    """A class of which no image could be read is named like any other that is too small."""
+    with pytest.raises(DataInvalid, match="Class rare has 0 distinct images; at least 3 are needed"):
+        make_split(manifest_of([0, 1] * 15, classes=("no", "yes", "rare")), DatasetConfig())
+
+
 def test_many_images_of_few_patients(manifest_of):
     """It is patients that count, not images."""
     manifest = manifest_of([0, 1] * 50, patients=[f"p{i % 4}" for i in range(100)])
