@@ -106,8 +106,8 @@ def _labels_by_table(paths: Sequence[str], table: Table, columns: Columns, seen:
     index, twice = ImageIndex(paths), 0
     labels: dict[str, str] = {}
     without_image = without_label = 0
-    for name, label in zip(table.rows[columns.image], table.rows[columns.label], strict=True):
-        path = find_image(index, name, table, columns)
+    images = find_images(index, table, columns)
+    for path, name, label in zip(images, table.rows[columns.image], table.rows[columns.label], strict=True):
         without_image += path is None
         without_label += path is not None and not label
         if path is None or not label:
@@ -131,14 +131,17 @@ def _labels_by_table(paths: Sequence[str], table: Table, columns: Columns, seen:
     return _check_labels(labels, table, columns)
 
 
-def find_image(index: ImageIndex, name: str, table: Table, columns: Columns) -> str | None:
-    found = index.find(name)
-    if len(found) > 1:
-        raise DataInvalid(
-            f"{table.name}: {name} in column {columns.image} stands for {len(found)} files: "
-            f"{', '.join(sorted(found)[:3])}. Give their paths, or a column that has them: dataset.columns.image."
-        )
-    return next(iter(found), None)
+def find_images(index: ImageIndex, table: Table, columns: Columns) -> list[str | None]:
+    """Return the image of each row of a table, None where it is missing."""
+    names = table.rows[columns.image]
+    found = index.find_all(names)
+    for name, paths in zip(names, found, strict=True):
+        if len(paths) > 1:
+            raise DataInvalid(
+                f"{table.name}: {name} in column {columns.image} stands for {len(paths)} files: "
+                f"{', '.join(sorted(paths)[:3])}. Give their paths, or a column that has them: dataset.columns.image."
+            )
+    return [next(iter(paths), None) for paths in found]
 
 
 def _check_labels(labels: dict[str, str], table: Table, columns: Columns) -> dict[str, str]:

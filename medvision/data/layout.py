@@ -15,7 +15,7 @@ from pathlib import Path
 from medvision.config import DatasetConfig
 from medvision.data.columns import Columns, clean_name, find_columns
 from medvision.data.folders import WAYS_OUT, Levels
-from medvision.data.labelling import Seen, find_image, find_labels
+from medvision.data.labelling import Seen, find_images, find_labels
 from medvision.data.sources import Found, find_files, split_of
 from medvision.data.tables import ImageIndex, Table, read_table
 from medvision.errors import DataInvalid
@@ -105,7 +105,7 @@ def _choose_table(root: Path, found: Found, dataset: DatasetConfig, seen: Seen) 
 
 def _names_most(table: Table, found: Found, index: ImageIndex) -> bool:
     """Tell whether the cells of a column name most of the images."""
-    named = ({path for cell in set(table.rows[column]) for path in index.find(cell)} for column in table.rows.columns)
+    named = (set().union(*index.find_all(set(table.rows[column]))) for column in table.rows.columns)
     return any(len(paths) > _MOST * len(found.images) for paths in named)
 
 
@@ -119,8 +119,9 @@ def _join(files: list[ImageFile], table: Table, columns: Columns, index: ImageIn
     # The same column may hold two of them: a file a patient, named by the patient.
     wanted = [name for name in dict.fromkeys((columns.patient, columns.split, *columns.subgroups)) if name is not None]
     cells: dict[str, dict[str, str]] = {}
-    for image, row in zip(table.rows[columns.image], table.rows[wanted].to_dict("records"), strict=True):
-        path = find_image(index, image, table, columns)
+    images = find_images(index, table, columns)
+    rows = zip(images, table.rows[columns.image], table.rows[wanted].to_dict("records"), strict=True)
+    for path, image, row in rows:
         if path is not None and cells.setdefault(path, row) != row:
             different = next(name for name in wanted if cells[path][name] != row[name])
             raise DataInvalid(

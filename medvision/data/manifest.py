@@ -26,7 +26,7 @@ from medvision.errors import DataInvalid
 from medvision.files import fingerprint
 
 # Raised whenever rows would come out differently from the same files.
-_VERSION = 2
+_VERSION = 3
 
 
 @dataclass(frozen=True)

@@ -81,11 +81,11 @@ def suggest_patient_column(files: Sequence[ImageFile], table: Table, columns: Co
     """Suggest columns that name something like a patient: a case, a study, a lesion; [] where a patient is named."""
     if columns.patient is not None:
         return []
-    index = ImageIndex(file.path for file in files)
+    found_images = ImageIndex(file.path for file in files).find_all(table.rows[columns.image])
     suggestions = []
     for name in columns.like_patient:
-        cells = zip(table.rows[columns.image], table.rows[name], strict=True)
-        keys = {path: value for image, value in cells if value for path in index.find(image)}
+        cells = zip(found_images, table.rows[name], strict=True)
+        keys = {path: value for paths, value in cells if value for path in paths}
         reason = f"Column {name} does not say that it is the patient, but images that share it belong together."
         found = _describe(files, keys, "dataset.columns.patient", name, reason)
         if found is not None and _joins(found):

@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 
 import pandas as pd
@@ -45,30 +46,56 @@ class ImageIndex:
 
     def __init__(self, paths: Iterable[str]) -> None:
         self._by_name: dict[str, set[str]] = {}
+        self._folders: set[str] = set()
         for path in paths:
             parts = path.split("/")
+            self._folders.update(parts[:-1])
             for start in range(len(parts)):
                 name = "/".join(parts[start:])
                 for key in {name, without_suffix(name)}:
                     self._by_name.setdefault(key, set()).add(path)
 
     def find(self, name: str) -> set[str]:
-        """Return the paths that a cell may stand for; folders before them, those of another machine, are passed over.
+        """Return the paths that a cell may stand for, as if it were its whole column."""
+        return self.find_all([name])[0]
 
+    def find_all(self, names: Iterable[str]) -> list[set[str]]:
+        """Return the paths that each cell of a column may stand for; none where its image is missing.
+
+        Folders that all cells share, those of another machine, are passed over. One that tells cells apart is passed
+        over only if the images have no such folders: "a/0.png" is not "b/0.png", of which other cells speak.
         A path, or a name with its suffix, is looked for first: "a.png" is that file though there is an "a.jpg".
         """
-        parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".")]
-        for start in range(len(parts)):
-            ending = "/".join(parts[start:])
-            found = self._by_name.get(ending) or self._by_name.get(without_suffix(ending))
-            if found:
-                return found
+        cells = [_parts(name) for name in names]
+        folders = [cell[:-1] for cell in cells if cell]
+        n_shared = len(list(takewhile(lambda level: len(set(level)) == 1, zip(*folders, strict=False))))
+        start = next((n for n in range(n_shared) if any(self._named(cell[n:]) for cell in cells)), n_shared)
+        told_apart = {folder for parts in folders for folder in parts[start:]}
+        found = [self._named(cell[start:]) for cell in cells]
+        return [paths or self._elsewhere(cell[start:], told_apart) for cell, paths in zip(cells, found, strict=True)]
+
+    def _named(self, parts: list[str]) -> set[str]:
+        ending = "/".join(parts)
+        return self._by_name.get(ending) or self._by_name.get(without_suffix(ending)) or set()
+
+    def _elsewhere(self, parts: list[str], told_apart: set[str]) -> set[str]:
+        """Return the images by the end of a path, where neither its folders nor theirs are the other's."""
+        for start in range(1, len(parts)):
+            if parts[start - 1] in self._folders:
+                break
+            if found := self._named(parts[start:]):
+                n_matched = len(parts) - start
+                return {path for path in found if not told_apart.intersection(path.split("/")[:-n_matched])}
         return set()
 
     def share_found(self, names: Iterable[str]) -> float:
         """Return the share of some names, in [0, 1], that stand for at least one image."""
         names = list(names)
-        return sum(bool(self.find(name)) for name in names) / max(1, len(names))
+        return sum(map(bool, self.find_all(names))) / max(1, len(names))
+
+
+def _parts(name: str) -> list[str]:
+    return [part for part in name.replace("\\", "/").split("/") if part not in ("", ".")]
 
 
 def _read_parquet(path: Path) -> pd.DataFrame:

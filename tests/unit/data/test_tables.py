@@ -109,6 +109,22 @@ def test_a_name_of_two_files():
 
 
 @pytest.mark.parametrize(
+    ("images", "cells", "found"),
+    [
+        (["b/0.png", "b/1.png"], ["a/0.png", "b/1.png"], [None, "b/1.png"]),
+        (["a/0.png", "b/1.png"], ["a/0.png", "a/1.png"], ["a/0.png", None]),
+        (["train/1.png"], ["/x/train/1.png", "/x/test/1.png"], ["train/1.png", None]),
+        (["b/0.png"], ["/x/y/b/0.png", "/x/y/b/1.png"], ["b/0.png", None]),
+        (["flat/0.png", "flat/1.png"], ["p1/0.png", "p2/1.png"], ["flat/0.png", "flat/1.png"]),
+        (["0.png", "1.png"], ["/x/p1/0.png", "/x/p2/1.png"], ["0.png", "1.png"]),
+    ],
+)
+def test_images_of_another_folder(images, cells, found):
+    """A cell of a folder that was not downloaded stands for no image of another; folders that say nothing do."""
+    assert ImageIndex(images).find_all(cells) == [{path} if path else set() for path in found]
+
+
+@pytest.mark.parametrize(
     ("header", "image", "label"),
     [
         ("image_id,dx", "image_id", "dx"),
