@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from medvision.config import ColumnsConfig, nearest
+from medvision.data.limits import OLDEST
 from medvision.data.sources import split_of
 from medvision.data.tables import ImageIndex, Table
 from medvision.errors import DataInvalid
@@ -53,6 +54,7 @@ OWN = (
 )  # fmt: skip
 # What tables of rows have beside them.
 _TAKEN = {*OWN, "class", "side", "row"}
+_AGE = re.compile(r"(.*_)?age(_.*)?")
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class Columns:
     """The columns of a table by what they hold, None or () where there is none.
 
     ``given_patient`` tells that the settings name the patient's column; ``like_patient`` are columns that only look
-    like one.
+    like one. ``unfit`` says of columns that are called like subgroups why they are none.
     """
 
     image: str
@@ -70,6 +72,7 @@ class Columns:
     split: str | None
     subgroups: tuple[str, ...]
     like_patient: tuple[str, ...]
+    unfit: tuple[str, ...] = ()
 
 
 def find_columns(table: Table, given: ColumnsConfig, index: ImageIndex) -> Columns:
@@ -86,14 +89,17 @@ def find_columns(table: Table, given: ColumnsConfig, index: ImageIndex) -> Colum
     label = given.label or _the_one(table, _named(others, _LABEL), "label")
     patient = given.patient or _the_one(table, _named(others, _PATIENT), "patient")
     taken = {image, label, patient}
+    split = given.split or _find_split(table, [name for name in others if name not in taken])
+    subgroups, unfit = _find_subgroups(table, given.subgroups, taken, split)
     return Columns(
         image=image,
         label=label,
         patient=patient,
         given_patient=given.patient is not None,
-        split=given.split or _find_split(table, [name for name in others if name not in taken]),
-        subgroups=_check_subgroups(table, given.subgroups, taken) or tuple(_named(others, _SUBGROUPS)),
+        split=split,
+        subgroups=subgroups,
         like_patient=tuple(name for name in others if name not in taken and _LIKE_PATIENT.fullmatch(_plain(name))),
+        unfit=unfit,
     )
 
 
@@ -163,16 +169,37 @@ def _find_split(table: Table, columns: list[str]) -> str | None:
     return None
 
 
-def _check_subgroups(table: Table, given: tuple[str, ...], taken: set[str | None]) -> tuple[str, ...]:
-    cleaned = [clean_name(name) for name in given]
-    for name, clean in zip(given, cleaned, strict=True):
-        values = table.rows[name]
-        unique_texts = values.nunique() > max(20, len(values) / 2) and isinstance(as_values(values)[0], str)
-        if name in taken or _IDENTIFYING.fullmatch(clean) or unique_texts:
-            raise DataInvalid(f"dataset.columns.subgroups: {name} names images or patients, and no subgroups.")
-        if clean in _TAKEN or cleaned.count(clean) > 1:
-            raise DataInvalid(
-                f"dataset.columns.subgroups: {name} would be called {clean!r}, which the manifest has already. "
-                "Rename the column."
-            )
-    return given
+def _find_subgroups(
+    table: Table, given: tuple[str, ...], taken: set[str | None], split: str | None
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the columns of subgroups, given or found, and why others that are called like them are none."""
+    if given:
+        for name in given:
+            if fault := _fault(table, name, given, taken):
+                raise DataInvalid(f"dataset.columns.subgroups: {name} {fault}")
+        return given, ()
+    found = [name for name in _named(list(table.rows.columns), _SUBGROUPS) if name not in {*taken, split}]
+    faults = {name: _fault(table, name, found, taken) for name in found}
+    unfit = tuple(f"{table.name}: not taken as a subgroup: {name} {fault}" for name, fault in faults.items() if fault)
+    return tuple(name for name in found if not faults[name]), unfit
+
+
+def _fault(table: Table, name: str, names: Sequence[str], taken: set[str | None]) -> str:
+    """Return why a column is no subgroup, "" if it is one."""
+    clean, values = clean_name(name), table.rows[name]
+    unique_texts = values.nunique() > max(20, len(values) / 2) and isinstance(as_values(values)[0], str)
+    is_identifying = _IDENTIFYING.fullmatch(clean) and clean not in _SUBGROUPS
+    if name in taken or is_identifying or unique_texts:
+        return "names images or patients, and no subgroups."
+    if clean in _TAKEN or [clean_name(other) for other in names].count(clean) > 1:
+        return f"would be called {clean!r}, which the manifest has already. Rename the column."
+    return ""
+
+
+def coarsen_age(name: str, cell: str) -> str:
+    """Return a cell of a column of subgroups, with 90 for each greater age."""
+    if not _AGE.fullmatch(clean_name(name)):
+        return cell
+    # 93, 93.5, and as DICOM has it 093Y.
+    years = re.fullmatch(r"0*(\d+)(\.\d*)?Y?", cell)
+    return str(OLDEST) if years and float(years[1]) >= OLDEST else cell

@@ -15,6 +15,7 @@ import numpy as np
 from medvision.data.dicom_display import show_colour, show_gray, show_palette
 from medvision.data.dicom_file import open_dicom
 from medvision.data.dicom_frames import read_frame, read_layout
+from medvision.data.limits import OLDEST
 from medvision.data.pseudonyms import pseudonym
 from medvision.errors import ConfigInvalid, DecodeRejected
 
@@ -42,7 +43,6 @@ ALLOWED_TAGS = (
     "SliceThickness",
     "ViewPosition",
 )
-_OLDEST = 90
 # An age string (VR AS): three digits and its unit.
 _AGE = re.compile(r"(\d{1,3})([DWMY])")
 _UNITS_IN_A_YEAR = {"D": 365.25, "W": 52.18, "M": 12.0, "Y": 1.0}
@@ -128,4 +128,4 @@ def _in_years(age: str) -> str:
     match = _AGE.fullmatch(age.strip())
     if match is None:
         return ""
-    return f"{min(int(match[1]) / _UNITS_IN_A_YEAR[match[2]], _OLDEST):.3g}"
+    return f"{min(int(match[1]) / _UNITS_IN_A_YEAR[match[2]], OLDEST):.3g}"

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from medvision.config import DatasetConfig
-from medvision.data.columns import Columns, clean_name, find_columns
+from medvision.data.columns import Columns, clean_name, coarsen_age, find_columns
 from medvision.data.folders import WAYS_OUT, Levels
 from medvision.data.labelling import Seen, find_images, find_labels
 from medvision.data.sources import Found, find_files, split_of
@@ -132,6 +132,7 @@ def _join(files: list[ImageFile], table: Table, columns: Columns, index: ImageIn
     seen.evidence += [f"{table.name}: column {columns.split} gives the split."] if columns.split else []
     if columns.subgroups:
         seen.evidence.append(f"{table.name}: subgroups by {', '.join(columns.subgroups)}.")
+    seen.evidence += columns.unfit
     return [_with_cells(file, cells.get(file.path, {}), columns) for file in files]
 
 
@@ -143,7 +144,7 @@ def _with_cells(file: ImageFile, cells: dict[str, str], columns: Columns) -> Ima
         file,
         split=split_of(split),
         patient=cells.get(columns.patient, "") if columns.patient else "",
-        subgroups={clean_name(name): cells.get(name, "") for name in columns.subgroups},
+        subgroups={clean_name(name): coarsen_age(name, cells.get(name, "")) for name in columns.subgroups},
     )
 
 

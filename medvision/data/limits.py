@@ -1,4 +1,4 @@
-"""The largest image that is read, whatever its format."""
+"""Bounds that hold whatever the format: the largest image that is read, and the greatest age that is kept."""
 
 from medvision.errors import DecodeRejected
 
@@ -12,3 +12,7 @@ def check_size(width: int, height: int) -> None:
         raise DecodeRejected(f"{width} x {height} pixels; expected at least one")
     if width * height > MAX_PIXELS:
         raise DecodeRejected(f"{width} x {height} pixels; at most {MAX_PIXELS:,} are read")
+
+
+# Years that stand for all ages above them: those alone tell who a person is (HIPAA, 45 CFR 164.514).
+OLDEST = 90

@@ -141,6 +141,14 @@ def test_everything_from_the_table(lay_out):
     assert layout.files[0].subgroups["age"] == ""
 
 
+def test_great_ages_in_a_table(lay_out):
+    """Ages above 89 are 90 in what is kept, and a column that can be no subgroup is said."""
+    table = "image,label,age,side\n" + "".join(f"{i}.png,{'ab'[i % 2]},{88 + i},L\n" for i in range(6))
+    layout = lay_out(*FLAT, tables={"labels.csv": table})
+    assert [file.subgroups for file in layout.files] == [{"age": a} for a in ("88", "89", "90", "90", "90", "90")]
+    assert any("side would be called" in said for said in layout.evidence)
+
+
 def test_table_without_labels_joins_class_folders(lay_out):
     """A table of patients and ages beside class folders adds to what the folders say."""
     table = "filename,patient_id,age\n" + "".join(f"{c}{i}.png,{c}{i // 2},{i}\n" for c in "ab" for i in range(4))

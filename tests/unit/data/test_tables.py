@@ -3,7 +3,7 @@
 import pytest
 
 from medvision.config import ColumnsConfig, DatasetConfig
-from medvision.data.columns import as_values, find_columns
+from medvision.data.columns import as_values, coarsen_age, find_columns
 from medvision.data.layout import detect_layout
 from medvision.data.tables import ImageIndex, read_table
 from medvision.errors import DataInvalid
@@ -206,6 +206,52 @@ def test_subgroup_of_one_image_each(table):
     index = ImageIndex(f"{i}.png" for i in range(30))
     with pytest.raises(DataInvalid, match="names images or patients"):
         find_columns(found, ColumnsConfig(subgroups=("remark",)), index)
+
+
+@pytest.mark.parametrize(
+    ("header", "given", "unfit"),
+    [
+        ("image,label,side", {}, ["side would be called 'side', which the manifest has already"]),
+        ("image,view,label", {"label": "view"}, []),
+        ("image,label,site", {"patient": "site"}, []),
+    ],
+)
+def test_found_subgroups_are_checked(columns, header, given, unfit):
+    """A column called like a subgroup is none where it is another thing already, or would take a name; that is said."""
+    found = columns(header, row="{i}.png,{c},{p}", **given)
+    assert found.subgroups == () and len(found.unfit) == len(unfit)
+    assert all(part in said for part, said in zip(unfit, found.unfit, strict=True))
+
+
+def test_found_subgroup_of_one_image_each(table):
+    """A found column with another text for each image is left out, and said."""
+    found = table("image,label,site,sex\n" + "".join(f"{i}.png,{i % 2},Mr {i},{'FM'[i % 2]}\n" for i in range(30)))
+    columns = find_columns(found, ColumnsConfig(), ImageIndex(f"{i}.png" for i in range(30)))
+    assert columns.subgroups == ("sex",) and "site names images or patients" in columns.unfit[0]
+
+
+def test_subgroup_with_name_in_its_name(columns):
+    """The name of a scanner's model is no person's."""
+    header = "image,label,ManufacturerModelName"
+    assert columns(header, row="{i}.png,{c},{p}", subgroups=["ManufacturerModelName"]).subgroups
+
+
+@pytest.mark.parametrize(
+    ("name", "cell", "coarse"),
+    [
+        ("age", "89", "89"),
+        ("Patient Age", "93", "90"),
+        ("age_approx", "101.5", "90"),
+        ("PatientAge", "093Y", "90"),
+        ("age", "093M", "093M"),
+        ("age_group", "60-70", "60-70"),
+        ("image", "101", "101"),
+        ("dosage", "101", "101"),
+    ],
+)
+def test_ages_above_89(name, cell, coarse):
+    """Great ages tell who a person is: they become 90, as those of DICOM files do."""
+    assert coarsen_age(name, cell) == coarse
 
 
 def test_subgroup_values():
