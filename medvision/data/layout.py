@@ -6,23 +6,19 @@ DICOM tag. What is given in the settings wins; what is found is said, and what c
 
 from __future__ import annotations
 
-import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from medvision.config import DatasetConfig
-from medvision.data.columns import Columns, clean_name, coarsen_age, find_columns
+from medvision.data.columns import Columns, clean_name, coarsen_age
 from medvision.data.folders import WAYS_OUT, Levels
 from medvision.data.labelling import Seen, find_images, find_labels
-from medvision.data.sources import Found, find_files, split_of
-from medvision.data.tables import ImageIndex, Table, read_table
+from medvision.data.sources import Found, find_files, split_of, splits_in
+from medvision.data.table_choice import choose_table
+from medvision.data.tables import ImageIndex, Table
 from medvision.errors import DataInvalid
-
-_SPLIT_IN_NAME = re.compile(r"(?:^|[_-])(train|training|val|valid|validation|test|testing)(?=[_.-])", re.IGNORECASE)
-# A table beside the images is theirs if it names most of them.
-_MOST = 0.5
 
 
 @dataclass(frozen=True)
@@ -71,7 +67,7 @@ def read_layout(root: Path, found: Found, dataset: DatasetConfig, *, workers: in
     if not paths:
         raise DataInvalid(f"No images in {root}. Expected a folder of images for each class: {root}/CLASS/IMAGE.")
     seen = Seen(left_out=Counter({"masks of images beside them": found.n_masks}))
-    table, columns = _choose_table(root, found, dataset, seen)
+    table, columns = choose_table(root, found, dataset, seen)
     kind, labels = find_labels(root, paths, dataset, table, columns, seen, workers)
     files = [ImageFile(path, label) for path, label in labels.items()]
     if table is not None and columns is not None:
@@ -80,38 +76,6 @@ def read_layout(root: Path, found: Found, dataset: DatasetConfig, *, workers: in
     _check_classes(files)
     left_out = tuple((reason, count) for reason, count in seen.left_out.items() if count)
     return Layout(kind, tuple(seen.evidence), tuple(sorted(files, key=_by_path)), left_out, table, columns)
-
-
-def _choose_table(root: Path, found: Found, dataset: DatasetConfig, seen: Seen) -> tuple[Table | None, Columns | None]:
-    """Return the given table, or the one in the folder that names most of the images; None if there is none."""
-    index = ImageIndex(file.path for file in found.images)
-    if dataset.labels is not None:
-        table = read_table(dataset.labels if dataset.labels.is_absolute() else _beside(root, dataset.labels))
-        return table, find_columns(table, dataset.columns, index)
-    candidates = []
-    for file in found.tables:
-        try:
-            table = read_table(root / file.path)
-        except DataInvalid as error:
-            seen.evidence.append(f"Not used: {error}")
-            continue
-        if _names_most(table, found, index):
-            candidates.append(table)
-    if len(candidates) > 1:
-        names = " and ".join(table.name for table in candidates)
-        raise DataInvalid(f"{root}: {names} each name the images. Say which is meant: dataset.labels.")
-    return (candidates[0], find_columns(candidates[0], dataset.columns, index)) if candidates else (None, None)
-
-
-def _names_most(table: Table, found: Found, index: ImageIndex) -> bool:
-    """Tell whether the cells of a column name most of the images."""
-    named = (set().union(*index.find_all(set(table.rows[column]))) for column in table.rows.columns)
-    return any(len(paths) > _MOST * len(found.images) for paths in named)
-
-
-def _beside(root: Path, table: Path) -> Path:
-    """Return a relative path as seen from the working directory, or else from the dataset's folder."""
-    return table if table.is_file() else root / table
 
 
 def _join(files: list[ImageFile], table: Table, columns: Columns, index: ImageIndex, seen: Seen) -> list[ImageFile]:
@@ -185,7 +149,7 @@ def _splits_by_name(files: Sequence[ImageFile], seen: Seen) -> dict[str, str]:
     """Return the splits if each file name holds one, train and another among them; else none."""
     splits = {}
     for file in files:
-        found = {split_of(name) for name in _SPLIT_IN_NAME.findall(file.path.rpartition("/")[2])}
+        found = splits_in(file.path.rpartition("/")[2])
         if len(found) != 1:
             return {}
         splits[file.path] = found.pop()

@@ -22,6 +22,7 @@ _NO_IMAGES = {".bval", ".bvec", ".db", ".html", ".ini", ".json", ".md", ".pdf", 
 _NO_IMAGE_NAMES = {"DICOMDIR"}
 
 _SUFFIX = re.compile(r"\.(nii\.gz|nii|dcm|dicom|ima|png|jpe?g|jfif|bmp|tiff?|mpo)$", re.IGNORECASE)
+_SPLIT_IN_NAME = re.compile(r"(?:^|[_-])(train|training|val|valid|validation|test|testing)(?=[_.-])", re.IGNORECASE)
 _MASK = re.compile(r"(?P<stem>.+?)[ _-](?:mask|seg|segmentation)(?:[ _-]?\d+)?", re.IGNORECASE)
 _MASK_FOLDERS = {"mask", "masks", "seg", "segs", "segmentation", "segmentations"}
 
@@ -66,6 +67,11 @@ def split_of(name: str) -> str:
     """Return the split that a folder's name, or a table's cell, stands for; "" if none."""
     name = re.sub(r"[ -]", "_", name.strip().lower())
     return next((split for split, spellings in SPLIT_SPELLINGS.items() if name in spellings), "")
+
+
+def splits_in(name: str) -> set[str]:
+    """Return the splits that words in a file's name stand for."""
+    return {split_of(word) for word in _SPLIT_IN_NAME.findall(name)}
 
 
 def without_suffix(name: str) -> str:

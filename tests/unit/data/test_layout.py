@@ -210,6 +210,27 @@ def test_two_tables(lay_out):
         lay_out(*FLAT, tables={"a.csv": TABLE, "b.csv": TABLE})
 
 
+def test_a_table_for_each_split(lay_out):
+    """Tables of one header that are called as splits are one table, whose split is their name."""
+    rows = TABLE.splitlines(keepends=True)
+    layout = lay_out(*FLAT, tables={"train.csv": "".join(rows[:5]), "test_labels.csv": "".join([rows[0], *rows[5:]])})
+    assert [layout.files[i].split for i in (0, 3, 4, 5)] == ["train", "train", "test", "test"]
+    assert [file.label for file in layout.files] == list("ababab")
+
+
+def test_tables_that_complete_each_other(lay_out):
+    """A table is not taken alone where another, of other columns, names images that it lacks."""
+    rows = TABLE.splitlines(keepends=True)
+    tables = {"train.csv": "".join(rows[:5]), "test.csv": "image\n4.png\n5.png\n"}
+    with pytest.raises(DataInvalid, match=r"test.csv names 2 images that train.csv does not.*dataset\.labels"):
+        lay_out(*FLAT, tables=tables)
+
+
+def test_table_beside_the_one_of_labels(lay_out):
+    """A table that names no other images stands in no way."""
+    assert lay_out(*FLAT, tables={"labels.csv": TABLE, "few.csv": "image,x\n0.png,1\n"}).table.name == "labels.csv"
+
+
 def test_what_does_not_match_is_counted(lay_out, tmp_path):
     """Rows without image or label, repeated rows and images without a row are left out, and counted."""
     table = TABLE.replace("5.png,b\n", "") + "gone.png,a\n4.png,a\n"
