@@ -13,6 +13,7 @@ from medvision.config import DatasetConfig
 from medvision.data.columns import Columns
 from medvision.data.folders import WAYS_OUT, Levels, read_levels
 from medvision.data.parallel import map_files
+from medvision.data.sources import is_dangling
 from medvision.data.tables import ImageIndex, Table
 from medvision.errors import DataInvalid, DecodeRejected
 
@@ -213,8 +214,13 @@ def _labels_by_folders(root: Path, paths: Sequence[str], seen: Seen) -> dict[str
 
 
 def _check_not_empty(parents: Sequence[Path]) -> None:
-    # A folder of other files (notes, annotations) is no class; one without any is a copy that has failed.
-    folders = [folder for parent in parents for folder in sorted(parent.iterdir()) if folder.is_dir()]
-    empty = [str(folder) for folder in folders if not folder.name.startswith(".") and not any(folder.iterdir())]
+    # A folder of other files (notes, annotations) is no class; one without any is a copy that has failed, and so is one
+    # of links to what is not there.
+    found = [entry for parent in parents for entry in sorted(parent.iterdir()) if not entry.name.startswith(".")]
+    empty = [str(entry) for entry in found if entry.is_dir() and all(map(is_dangling, entry.iterdir()))]
+    empty += [str(entry) for entry in found if is_dangling(entry) and not entry.suffix]
     if empty:
-        raise DataInvalid(f"Class folder {', '.join(empty)} is empty. Add its images, or remove the folder.")
+        raise DataInvalid(
+            f"Class folder {', '.join(empty)} is empty, or has links to what is not there. Add its images, or remove "
+            "the folder."
+        )

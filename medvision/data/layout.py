@@ -66,7 +66,7 @@ def read_layout(root: Path, found: Found, dataset: DatasetConfig, *, workers: in
     paths = [file.path for file in found.images]
     if not paths:
         raise DataInvalid(f"No images in {root}. Expected a folder of images for each class: {root}/CLASS/IMAGE.")
-    seen = Seen(left_out=Counter({"masks of images beside them": found.n_masks}))
+    seen = Seen(left_out=Counter(dict(found.left_out)))
     table, columns = choose_table(root, found, dataset, seen)
     kind, labels = find_labels(root, paths, dataset, table, columns, seen, workers)
     files = [ImageFile(path, label) for path, label in labels.items()]

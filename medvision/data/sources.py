@@ -38,29 +38,32 @@ class FoundFile:
 
 @dataclass(frozen=True)
 class Found:
-    """What a folder holds: files that may be images, and tables, both sorted by path; and how many masks were left."""
+    """What a folder holds: files that may be images, and tables, both sorted by path; and what was left, by reason."""
 
     images: tuple[FoundFile, ...]
     tables: tuple[FoundFile, ...]
-    n_masks: int
+    left_out: tuple[tuple[str, int], ...]
 
 
 def find_files(root: Path) -> Found:
     """List the images and tables of a folder; a file with the name of another and ``_mask`` is no image of its own.
 
-    Raises DataInvalid for a file name that is no UTF-8: it could be written into no record.
+    Raises DataInvalid for a file name that is no UTF-8, which could be written into no record, and for a folder that
+    can't be listed.
     """
-    files = [_describe(path, root) for path in _walk(root)]
+    left_out: Counter[str] = Counter()
+    files = [_describe(path, root) for path in _walk(root, left_out)]
     tables = [file for file in files if file.path.lower().endswith(TABLES)]
     images = [file for file in files if not file.path.lower().endswith(TABLES)]
     masks = _find_masks([file.path for file in images])
     kept = [file for file in images if file.path not in masks]
-    return Found(tuple(sorted(kept, key=_by_path)), tuple(sorted(tables, key=_by_path)), len(masks))
+    left_out["masks of images beside them"] = len(masks)
+    return Found(tuple(sorted(kept, key=_by_path)), tuple(sorted(tables, key=_by_path)), tuple(left_out.items()))
 
 
 def walk_files(folder: Path) -> Iterator[Path]:
     """Yield the files in a folder and its subfolders that may be images, in no order."""
-    return (path for path in _walk(folder) if path.suffix.lower() not in TABLES)
+    return (path for path in _walk(folder, Counter()) if path.suffix.lower() not in TABLES)
 
 
 def split_of(name: str) -> str:
@@ -79,22 +82,44 @@ def without_suffix(name: str) -> str:
     return _SUFFIX.sub("", name)
 
 
-def _walk(folder: Path) -> Iterator[Path]:
+def _walk(folder: Path, left_out: Counter[str]) -> Iterator[Path]:
     # Folders of a dataset are often links to other disks; a link to a folder above would go round for ever.
     seen = set()
-    for parent, subfolders, names in os.walk(folder, followlinks=True):
+    for parent, subfolders, names in os.walk(folder, followlinks=True, onerror=_refuse):
         status = os.stat(parent)
         if (status.st_dev, status.st_ino) in seen:
+            left_out["links to a folder that is there already"] += 1
             subfolders.clear()
             continue
         seen.add((status.st_dev, status.st_ino))
         # .ipynb_checkpoints and __MACOSX hold copies.
         subfolders[:] = [name for name in subfolders if not name.startswith((".", "__MACOSX"))]
+        # Of a folder and a link to it the folder is kept, on any disk.
+        links = {name for name in subfolders if os.path.islink(os.path.join(parent, name))}
+        subfolders.sort(key=lambda name, links=links: (name in links, name))  # type: ignore[misc]
+
         for name in names:
             path = Path(parent, name)
             is_hidden = name.startswith(".") or name in _NO_IMAGE_NAMES
-            if not is_hidden and path.suffix.lower() not in _NO_IMAGES and path.is_file():
+            if is_hidden or path.suffix.lower() in _NO_IMAGES:
+                continue
+            if is_dangling(path):
+                left_out["links to what is not there"] += 1
+            elif path.is_file():
                 yield path
+
+
+def _refuse(error: OSError) -> None:
+    # A folder that is not there holds nothing.
+    if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
+        raise DataInvalid(
+            f"Folder {error.filename} can't be listed: {error.strerror}. Make it readable, or take it out."
+        )
+
+
+def is_dangling(path: Path) -> bool:
+    """Tell whether a path is a link to what is not there."""
+    return path.is_symlink() and not path.exists()
 
 
 def _describe(path: Path, root: Path) -> FoundFile:

@@ -1,5 +1,8 @@
 """Which files of a folder are images of which class and split, and which folders are refused with a clear error."""
 
+import subprocess
+import sys
+
 import pytest
 
 from medvision.config import DatasetConfig
@@ -96,6 +99,59 @@ def test_empty_class_folder_is_refused(listed, tmp_path):
     (tmp_path / "c").mkdir()
     with pytest.raises(DataInvalid, match=r"/c is empty"):
         listed("a/1.png", "b/1.png")
+
+
+def test_links_to_nothing(listed, tmp_path):
+    """Images that are links to what is not there are counted; a class of which nothing else is left is refused."""
+    listed("a/1.png", "b/1.png")
+    (tmp_path / "b" / "2.png").symlink_to(tmp_path / "gone.png")
+    assert detect_layout(tmp_path, DatasetConfig()).left_out == (("links to what is not there", 1),)
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "1.png").symlink_to(tmp_path / "gone.png")
+    with pytest.raises(DataInvalid, match=r"Class folder \S*/c is empty, or has links"):
+        list_images(tmp_path)
+    (tmp_path / "c" / "1.png").unlink()
+    (tmp_path / "c").rmdir()
+    (tmp_path / "d").symlink_to(tmp_path / "gone")
+    with pytest.raises(DataInvalid, match=r"Class folder \S*/d is empty, or has links"):
+        list_images(tmp_path)
+
+
+@pytest.mark.parametrize("names", [("z", "c"), ("c", "z")])
+def test_links_to_one_folder(listed, tmp_path, write_dataset, names):
+    """Of a folder and a link to it the folder is read, of two links the first by name; the other is counted."""
+    listed("b/1.png", "a/1.png")
+    (tmp_path / "0").symlink_to(tmp_path / "b")
+    elsewhere = tmp_path.with_name(f"{tmp_path.name}-elsewhere")
+    write_dataset(elsewhere, ["x.png"])
+    for name in names:
+        (tmp_path / name).symlink_to(elsewhere)
+    layout = detect_layout(tmp_path, DatasetConfig())
+    assert [file.path for file in layout.files] == ["a/1.png", "b/1.png", "c/x.png"]
+    assert layout.left_out == (("links to a folder that is there already", 2),)
+
+
+_CHILD = """
+import os, sys
+from pathlib import Path
+from medvision.data.sources import find_files
+from medvision.errors import DataInvalid
+os.setuid(65534) if os.getuid() == 0 else None
+try:
+    find_files(Path("."))
+except DataInvalid as error:
+    print(error)
+"""
+
+
+def test_folder_that_can_not_be_listed(listed, tmp_path):
+    """A folder without the right to read it is named: its images would be left out in silence."""
+    listed("a/1.png", "b/1.png")
+    tmp_path.chmod(0o755)
+    (tmp_path / "b").chmod(0)
+    out = subprocess.run([sys.executable, "-c", _CHILD], cwd=tmp_path, capture_output=True, text=True, check=True)
+    (tmp_path / "b").chmod(0o755)
+    assert "b can't be listed: Permission denied" in out.stdout
 
 
 def test_real_folders(real_data):
