@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import stat
+import struct
 import tempfile
 import unicodedata
 import zipfile
@@ -17,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from medvision.data.npz import is_npz, unpack_npz
-from medvision.errors import DataInvalid, DiskFull
+from medvision.errors import DataInvalid, DiskFull, MedvisionError
 from medvision.files import fingerprint, is_disk_full, locked, read_json, write_json
 
 MAX_ENTRIES = 200_000
@@ -32,6 +33,8 @@ _CHUNK = 1 << 20
 _MARKER = ".unpacked.json"
 _METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
 _ARCHIVES = re.compile(r"\.(zip|npz|7z|rar|tar|tgz|tbz2?|txz|bz2|xz|zst|(?<!\.nii\.)gz)$", re.IGNORECASE)
+# What the reader of zips raises; ValueError also of names that are no UTF-8.
+_OF_DAMAGE = (zipfile.BadZipFile, zipfile.LargeZipFile, EOFError, NotImplementedError, ValueError, struct.error)
 _ARCHIVE_STARTS = (b"PK\x03\x04", b"7z\xbc\xaf\x27\x1c", b"Rar!\x1a\x07")
 
 
@@ -98,8 +101,8 @@ def _temporary_folder(into: Path) -> Iterator[Path]:
 
 
 def _unpack_into(archive: Path, folder: Path) -> None:
-    _check_count(_count_entries(archive), archive)
     try:
+        _check_count(_count_entries(archive), archive)
         with zipfile.ZipFile(archive) as file:
             _check_count(len(file.infolist()), archive)
             members = [member for member in file.infolist() if not _is_junk(member.orig_filename)]
@@ -111,8 +114,15 @@ def _unpack_into(archive: Path, folder: Path) -> None:
                 unpack_npz(file, folder, spend=budget.spend)
             else:
                 _unpack_zip(file, members, folder, budget)
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, EOFError, NotImplementedError) as error:
+    except MedvisionError:
+        raise
+    except _OF_DAMAGE as error:
         raise DataInvalid(f"{archive} is not a zip, or damaged: {error}.") from None
+    except OSError as error:
+        # What a header says leads to places and names that no disk has.
+        if is_disk_full(error):
+            raise
+        raise DataInvalid(f"{archive} can't be unpacked, or is damaged: {error.strerror or error}.") from None
     # zlib.error, of a damaged stream, is an Exception of its own.
     except Exception as error:
         if type(error).__module__ == "zlib":
@@ -211,6 +221,8 @@ def _fault_of_name(name: str) -> str:
         return "is an absolute path, or one with backslashes"
     if any(part.strip(" .") == "" for part in parts):
         return "would lie outside its folder, or has no name"
+    if parts[0].casefold() == _MARKER:
+        return "has a name that medvision keeps for itself"
     if any(len(part.encode("utf-8", "surrogatepass")) > 255 for part in parts) or len(parts) > 64:
         return "has too long a name"
     return ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import tokenize
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -110,7 +111,8 @@ def _opened(file: zipfile.ZipFile, name: str) -> Iterator[tuple[IO[bytes], tuple
             version = np.lib.format.read_magic(source)
             read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
             shape, is_fortran, dtype = read(source)
-        except (ValueError, KeyError, EOFError):
+        # NumPy reads the header as Python: its tokens may be none, or nested without end.
+        except (ValueError, KeyError, EOFError, SyntaxError, tokenize.TokenError, RecursionError, MemoryError):
             raise DataInvalid(f"{name} of {file.filename} is not a NumPy array, or damaged.") from None
         if dtype.hasobject or (is_fortran and len([side for side in shape if side != 1]) > 1):
             raise DataInvalid(f"{name} holds Python objects, or columns before rows. Save it as a plain array.")

@@ -2,6 +2,7 @@
 
 import io
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -176,6 +177,25 @@ def test_damaged_archives(tmp_path):
         else:
             files = [path for path in folder.rglob("*") if path.is_file() and path.name != ".unpacked.json"]
             assert [path.read_bytes() for path in files] == [content]
+
+
+@pytest.mark.parametrize("value", [0x00, 0xFF])
+def test_every_damaged_byte_of_the_directory(tmp_path, value):
+    """Whatever byte is changed, the archive is unpacked or refused, and leaves nothing."""
+    whole = write_zip(tmp_path / "d.zip", [("a/1.png", b"1"), ("b/Ü.png", b"2")]).read_bytes()
+    for i in range(len(whole)):
+        (tmp_path / "e.zip").write_bytes(whole[:i] + bytes([value]) + whole[i + 1 :])
+        try:
+            shutil.rmtree(unpack(tmp_path / "e.zip", tmp_path / "into"))
+        except DataInvalid:
+            assert everything_in(tmp_path / "into") == []
+
+
+@pytest.mark.parametrize("name", [".unpacked.json/a.png", ".Unpacked.json", ".unpacked.json"])
+def test_name_of_the_marker(tmp_path, name):
+    """No member takes the name of what says that the folder is whole."""
+    with pytest.raises(DataInvalid, match="keeps for itself"):
+        unpack(write_zip(tmp_path / "d.zip", [("a/1.png", b"1"), (name, b"x")]), tmp_path / "into")
 
 
 def test_no_archive(tmp_path):

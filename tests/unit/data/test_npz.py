@@ -87,6 +87,20 @@ def test_damaged_array(tmp_path):
             unpack(tmp_path / f"{number}.npz", tmp_path / "into")
 
 
+@pytest.mark.parametrize(
+    "header", [b"(" * 100, b"(" * 60000, b"{'descr': '|u1', 'shape'", b"'" * 3, b"-" * 60000, b"\xff"], ids=len
+)
+def test_damaged_header(tmp_path, header):
+    """A header that is no description of an array is refused, whatever Python makes of it."""
+    npz(tmp_path / "whole.npz", np.savez, **arrays())
+    start = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little")
+    with zipfile.ZipFile(tmp_path / "whole.npz") as whole, zipfile.ZipFile(tmp_path / "d.npz", "w") as file:
+        for name in whole.namelist():
+            file.writestr(name, start + header if name == "train_images.npy" else whole.read(name))
+    with pytest.raises(DataInvalid, match="not a NumPy array, or damaged"):
+        unpack(tmp_path / "d.npz", tmp_path / "into")
+
+
 _CHILD = """
 import resource, sys
 from pathlib import Path
