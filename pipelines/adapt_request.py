@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.console import say
 from pipelines.dataset_file import get_setting, is_untouched, keep_lasting, read_dataset_file
-from pipelines.options import SETTINGS
+from pipelines.options import SETTINGS, split_assignments
 
 if TYPE_CHECKING:
     from medvision.config import Config
@@ -47,7 +47,7 @@ def parse_settings(given: dict[str, Any], assignments: list[str] | None) -> dict
     from medvision.config import parse_overrides
 
     said = {SETTINGS[option]: value for option, value in given.items() if value is not None}
-    said |= parse_overrides([part for text in assignments or [] for part in text.split()])
+    said |= parse_overrides(split_assignments(assignments))
     for key in {"dataset.labels", "training.pretrained"} & said.keys():
         if Path(str(said[key])).exists():
             said[key] = str(Path(str(said[key])).resolve())

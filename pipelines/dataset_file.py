@@ -79,7 +79,12 @@ def read_dataset_file(name: str, home: Path) -> str | None:
     path = dataset_file(name)
     if not path.is_file():
         return None
-    place = (read_yaml(path).get("dataset") or {}).get("path")
+    section = read_yaml(path).get("dataset") or {}
+    if not isinstance(section, dict):
+        raise ConfigInvalid(f"{path}: dataset: expected settings such as 'path: FOLDER' below it, found {section!r}.")
+    place = section.get("path")
+    if place is not None and not isinstance(place, str):
+        raise ConfigInvalid(f"{path}: dataset.path: expected a folder, found {place!r}.")
     if place is not None and Path(place).resolve() != home:
         raise ConfigInvalid(f"{path} is the file of images in {place}, and these are in {home}. Give --name NAME.")
     return path.read_text(encoding="utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -39,10 +40,18 @@ def configure(
     """Load the settings; ``options`` are those of a step, by the names that ``SETTINGS`` knows, None if not given."""
     from medvision.config import load_config, parse_overrides
 
-    # One MLproject parameter carries several assignments, separated by blanks.
-    overrides = parse_overrides([part for text in assignments or [] for part in text.split()])
+    overrides = parse_overrides(split_assignments(assignments))
     given = {SETTINGS[name]: value for name, value in options.items() if value is not None}
     return load_config(config, dataset=dataset, overrides={**given, **overrides})
+
+
+def split_assignments(texts: list[str] | None) -> list[str]:
+    """Return each KEY=VALUE by itself: one MLproject parameter carries several, separated by blanks.
+
+    A blank inside a value stays: a column may be called "BI RADS".
+    """
+    parts = [part for text in texts or [] for part in re.split(r"\s+(?=[A-Za-z_][\w.]*=)", text.strip())]
+    return [part for part in parts if part]
 
 
 SETTINGS = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
 from pipelines.console import say
@@ -48,5 +49,5 @@ def describe(suggestion: Suggestion) -> str:
 def option(suggestion: Suggestion) -> str:
     """Return the option that would apply a suggestion."""
     if suggestion.setting == "dataset.patient_pattern":
-        return f"--patient-pattern '{suggestion.value}'"
-    return f"--set {suggestion.setting}={suggestion.value}"
+        return f"--patient-pattern {shlex.quote(suggestion.value)}"
+    return f"--set {shlex.quote(f'{suggestion.setting}={suggestion.value}')}"
