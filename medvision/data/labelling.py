@@ -19,6 +19,8 @@ from medvision.errors import DataInvalid, DecodeRejected
 
 # Folders that name the class of so many images of a table are class folders.
 _ALIKE = 0.9
+# How programs write an empty cell. Of "None" nobody can tell: it may be the class of those who have nothing.
+_EMPTY = {"nan", "NaN", "NAN", "NA", "<NA>", "N/A", "#N/A", "null", "NULL"}
 
 
 @dataclass
@@ -106,12 +108,14 @@ def _read_tag(file: Path, tag: str) -> str:
 def _labels_by_table(paths: Sequence[str], table: Table, columns: Columns, seen: Seen) -> dict[str, str]:
     index, twice = ImageIndex(paths), 0
     labels: dict[str, str] = {}
-    without_image = without_label = 0
+    without_image = without_label = said_empty = 0
+    _check_none(table, columns)
     images = find_images(index, table, columns)
     for path, name, label in zip(images, table.rows[columns.image], table.rows[columns.label], strict=True):
         without_image += path is None
         without_label += path is not None and not label
-        if path is None or not label:
+        said_empty += path is not None and label in _EMPTY
+        if path is None or not label or label in _EMPTY:
             continue
         if labels.setdefault(path, label) != label:
             raise DataInvalid(
@@ -123,6 +127,7 @@ def _labels_by_table(paths: Sequence[str], table: Table, columns: Columns, seen:
         raise DataInvalid(f"{table.name}: no row with a label in {columns.label} names an image of the dataset.")
     seen.left_out["rows of the table without their image"] += without_image
     seen.left_out["rows of the table without a label"] += without_label
+    seen.left_out["rows of the table whose label is NaN, NA or null"] += said_empty
     seen.left_out["rows that repeat another"] += twice - len(labels)
     seen.left_out["images without a row, or a label, in the table"] += len(paths) - len(labels)
     seen.evidence.append(
@@ -130,6 +135,15 @@ def _labels_by_table(paths: Sequence[str], table: Table, columns: Columns, seen:
         f"{columns.label} their labels."
     )
     return _check_labels(labels, table, columns)
+
+
+def _check_none(table: Table, columns: Columns) -> None:
+    n_cells = int((table.rows[columns.label] == "None").sum())
+    if n_cells:
+        raise DataInvalid(
+            f"{table.name}: column {columns.label} says None in {n_cells} cells: no label, or the class of those who "
+            "have nothing? Leave the cells empty, or give the class another word (normal)."
+        )
 
 
 def find_images(index: ImageIndex, table: Table, columns: Columns) -> list[str | None]:

@@ -244,6 +244,16 @@ def test_what_does_not_match_is_counted(lay_out, tmp_path):
     }
 
 
+def test_words_for_an_empty_label(lay_out):
+    """NaN, NA and null in the column of labels are no classes, and counted; None could be one, and is refused."""
+    table = TABLE.replace("3.png,b", "3.png,NaN").replace("4.png,a", "4.png,NA").replace("5.png,b", "5.png,null")
+    layout = lay_out(*FLAT, tables={"labels.csv": table})
+    assert {label for label, _ in seen(layout).values()} == {"a", "b"}
+    assert left_out(layout)["rows of the table whose label is NaN, NA or null"] == 3
+    with pytest.raises(DataInvalid, match="column label says None in 1 cells"):
+        lay_out(*FLAT, tables={"labels.csv": TABLE.replace("3.png,b", "3.png,None")})
+
+
 def test_split_folders_with_a_table(lay_out):
     """Labels from a table go with splits from folders."""
     names = [f"{s}/{i}.png" for s, numbers in (("train", "0123"), ("test", "45")) for i in numbers]
