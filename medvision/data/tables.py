@@ -63,7 +63,8 @@ class ImageIndex:
         """Return the paths that each cell of a column may stand for; none where its image is missing.
 
         Folders that all cells share, those of another machine, are passed over. One that tells cells apart is passed
-        over only if the images have no such folders: "a/0.png" is not "b/0.png", of which other cells speak.
+        over only if the images have no such folders, "a/0.png" is not "b/0.png", of which other cells speak, and only
+        if that leads no two cells to one image.
         A path, or a name with its suffix, is looked for first: "a.png" is that file though there is an "a.jpg".
         """
         cells = [_parts(name) for name in names]
@@ -72,7 +73,16 @@ class ImageIndex:
         start = next((n for n in range(n_shared) if any(self._named(cell[n:]) for cell in cells)), n_shared)
         told_apart = {folder for parts in folders for folder in parts[start:]}
         found = [self._named(cell[start:]) for cell in cells]
-        return [paths or self._elsewhere(cell[start:], told_apart) for cell, paths in zip(cells, found, strict=True)]
+        elsewhere = [
+            set() if paths else self._elsewhere(cell[start:], told_apart)
+            for cell, paths in zip(cells, found, strict=True)
+        ]
+        called: dict[str, set[str]] = {}
+        for cell, paths in zip(cells, elsewhere, strict=True):
+            for path in paths:
+                called.setdefault(path, set()).add(without_suffix("/".join(cell)))
+        once = {path for path, names in called.items() if len(names) == 1}
+        return [paths or others & once for paths, others in zip(found, elsewhere, strict=True)]
 
     def _named(self, parts: list[str]) -> set[str]:
         ending = "/".join(parts)

@@ -117,6 +117,7 @@ def test_a_name_of_two_files():
         (["b/0.png"], ["/x/y/b/0.png", "/x/y/b/1.png"], ["b/0.png", None]),
         (["flat/0.png", "flat/1.png"], ["p1/0.png", "p2/1.png"], ["flat/0.png", "flat/1.png"]),
         (["0.png", "1.png"], ["/x/p1/0.png", "/x/p2/1.png"], ["0.png", "1.png"]),
+        (["0.png", "1.png"], ["p1/0.png", "p2/0", "p2/1.png", "p2/1"], [None, None, "1.png", "1.png"]),
     ],
 )
 def test_images_of_another_folder(images, cells, found):
