@@ -137,6 +137,8 @@ def _deal(sides: np.ndarray, manifest: Manifest, shares: dict[str, float], seed:
     pool = manifest.rows.loc[sides == "train", ["group", "label"]]
     # A row a group, a column a class: how many images. A patient may have images of several classes.
     counts = pd.crosstab(pool.group, pool.label).reindex(columns=range(n_classes), fill_value=0)
+    if pool.empty:
+        raise _none_left(manifest)
     random = np.random.default_rng(seed)
     with_label = [random.permutation(counts.index[counts[label] > 0].to_numpy(copy=True)) for label in range(n_classes)]
     for label, groups in enumerate(with_label):
@@ -174,6 +176,16 @@ def _too_few(name: str, found: int, needed: int, manifest: Manifest) -> DataInva
     unit = "patients" if manifest.knows_patients else "distinct images"
     return DataInvalid(
         f"Class {name} has {found} {unit}; at least {needed} are needed, one for each side of the split. Add images."
+    )
+
+
+def _none_left(manifest: Manifest) -> DataInvalid:
+    n, total = int(find_conflicting(manifest).sum()), len(manifest.rows)
+    count = f"all {total:,}" if n == total else f"{n:,} of {total:,}"
+    others = "" if n == total else "; the others are on other sides, or share a patient or a picture with one there"
+    return DataInvalid(
+        f"No image is left to train on: {count} images have the same pixels as one of another class{others}. "
+        "Give each image one label, or add images."
     )
 
 

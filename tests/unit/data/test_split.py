@@ -193,6 +193,16 @@ def test_conflicting_labels_teach_nothing(manifest_of):
     assert np.flatnonzero(split.sides == DROPPED).tolist() == [0, 1]
 
 
+def test_all_labels_conflict(manifest_of):
+    """Where every image stands under two classes it is said so, whether or not a test side is given."""
+    pixels = [str(i // 2) for i in range(20)]
+    with pytest.raises(DataInvalid, match="all 20 images have the same pixels as one of another class"):
+        make_split(manifest_of([0, 1] * 10, pixels=pixels), DatasetConfig())
+    given = ["train"] * 20 + ["test"] * 2
+    with pytest.raises(DataInvalid, match=r"20 of 22 images have the same pixels.*the others are on other sides"):
+        make_split(manifest_of([0, 1] * 11, pixels=[*pixels, "x", "y"], given=given), DatasetConfig())
+
+
 @pytest.mark.parametrize(("patients", "unit"), [(None, "distinct images"), (["a", "b"], "patients")])
 def test_too_few_patients(manifest_of, patients, unit):
     """A class with fewer patients than sides is named, with its count and the count it needs."""
