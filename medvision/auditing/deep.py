@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from medvision.auditing.embed import Embeddings, embed_images
+from medvision.auditing.embed import Embeddings, embed_images, weights_at_hand
 from medvision.auditing.labels import find_label_doubts
 from medvision.auditing.near_duplicates import find_near_duplicates
 from medvision.auditing.outliers import find_outliers
 from medvision.auditing.shortcuts import THUMBNAIL_TRAIT, measure_shortcuts
 from medvision.auditing.traits import Traits, load_or_measure_traits
 from medvision.config import Config
-from medvision.data.duplicates import join_pairs, load_pairs, save_pairs
+from medvision.data.duplicates import add_pairs, join_pairs, load_pairs, save_pairs
 from medvision.data.manifest import Manifest
 from medvision.errors import DataInvalid
 from medvision.files import fingerprint
@@ -23,24 +23,26 @@ from medvision.records import DeepAudit, Finding, Shortcut, load_record, save_re
 DEEP_FILE = "deep_audit.json"
 
 # Raised whenever the same images would give other findings.
-_VERSION = 1
+_VERSION = 2
 _EXAMPLES = 5
 
 
 def load_or_examine(manifest: Manifest, config: Config) -> DeepAudit:
     """Return the deep audit of a manifest: the saved one of the same images and settings, else a new one, saved.
 
-    Beside it the pairs of images that show one picture are saved, which every later split keeps together.
+    Beside it the pairs of images that show one picture are saved, which every later split keeps together; those of an
+    earlier examination, with another model, stay.
     """
-    folder = config.dataset_dir
+    folder, settings = config.dataset_dir, _settings(manifest, config)
     saved = load_deep(folder, manifest)
-    if saved is not None and saved.settings == _settings(config):
+    if saved is not None and saved.settings == settings:
         return saved
     traits = load_or_measure_traits(manifest, folder, workers=config.performance.workers)
     embeddings = embed_images(manifest, traits.thumbnails, config)
     is_first = ~manifest.rows.pixel_hash.duplicated().to_numpy()
-    pairs = find_near_duplicates(traits.thumbnails, is_first & ~traits.is_flat, embeddings.directions)
-    deep = _examine(join_pairs(manifest, pairs), traits, embeddings, pairs, _settings(config))
+    found = find_near_duplicates(traits.thumbnails, is_first & ~traits.is_flat, embeddings.directions)
+    pairs = add_pairs(load_pairs(manifest, folder), found)
+    deep = _examine(join_pairs(manifest, pairs), traits, embeddings, pairs, settings)
     save_pairs(pairs, manifest, folder)
     save_record(deep, folder / DEEP_FILE)
     return deep
@@ -56,9 +58,10 @@ def load_deep(folder: Path, manifest: Manifest) -> DeepAudit | None:
     return deep if is_of_these else None
 
 
-def _settings(config: Config) -> str:
-    training = config.training
-    return fingerprint([_VERSION, training.model, str(training.pretrained), config.transform.image_size])
+def _settings(manifest: Manifest, config: Config) -> str:
+    # The listing tells of files that were written anew with the same pixels: format and size are traits, too.
+    made_of = [manifest.listing, config.training.model, *weights_at_hand(config), config.transform.image_size]
+    return fingerprint([_VERSION, *made_of])
 
 
 def _examine(

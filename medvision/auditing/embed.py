@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -92,19 +91,37 @@ def _describe(thumbnails: np.ndarray) -> np.ndarray:
     return histograms.reshape(n, -1)
 
 
-def _network_at_hand(config: Config) -> Network | None:
-    """Return the network of the settings with pretrained weights from this machine; None if there are none."""
+def weights_at_hand(config: Config) -> tuple[object, ...]:
+    """Return what tells the weights that images are embedded with from others; nothing if none are on this machine."""
     from medvision.models.catalog import OWN, find
 
     entry, pretrained = find(config.training.model), config.training.pretrained
-    if entry.timm_name == OWN or pretrained is False or (isinstance(pretrained, Path) and not pretrained.exists()):
+    if entry.timm_name == OWN or pretrained is False:
+        return ()
+    if pretrained is True:
+        from medvision.models.hub import is_downloaded
+
+        return (entry.timm_name,) if is_downloaded(entry.timm_name) else ()
+
+    from medvision.models.weights import find_weights
+
+    try:
+        file = find_weights(pretrained, config.training.model, entry.timm_name).resolve()
+        status = file.stat()
+    except (MedvisionError, OSError):
+        return ()
+    return (str(file), status.st_size, status.st_mtime_ns)
+
+
+def _network_at_hand(config: Config) -> Network | None:
+    """Return the network of the settings with pretrained weights from this machine; None if there are none."""
+    if not weights_at_hand(config):
         return None
 
-    from medvision.models.hub import is_downloaded
+    from medvision.models.catalog import find
     from medvision.models.network import build_network
 
-    if pretrained is True and not is_downloaded(entry.timm_name):
-        return None
+    entry, pretrained = find(config.training.model), config.training.pretrained
     architecture = entry.architecture(n_classes=2, channels=3, image_size=config.transform.image_size)
     try:
         return build_network(architecture, mean=_MEAN, std=_STD, pretrained=pretrained)

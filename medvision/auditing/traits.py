@@ -51,17 +51,18 @@ class Traits:
 
 
 def load_or_measure_traits(manifest: Manifest, folder: Path, *, workers: int | None = None) -> Traits:
-    """Return the traits of a manifest's images: those saved in ``folder`` if they are of this manifest, else new ones.
+    """Return the traits of a manifest's images: those saved in ``folder`` if they are of these very files, else new.
 
     Raises DecodeRejected if an image has changed since the manifest was made.
     """
-    saved = _load(folder / TRAITS_FILE, manifest.fingerprint)
+    # The fingerprint is of pixels alone: the listing tells of files that hold them in another format or size.
+    made_of = f"{_VERSION} {manifest.fingerprint} {manifest.listing}"
+    saved = _load(folder / TRAITS_FILE, made_of)
     if saved is not None:
         return saved
     traits = _measure_all(manifest.sources(), workers)
     fields = dataclasses.asdict(traits)
-    key = np.array(f"{_VERSION} {manifest.fingerprint}")
-    atomic_write(folder / TRAITS_FILE, lambda file: np.savez(file, made_of=key, **fields))
+    atomic_write(folder / TRAITS_FILE, lambda file: np.savez(file, made_of=np.array(made_of), **fields))
     return traits
 
 
@@ -115,11 +116,11 @@ def _width(lines: np.ndarray) -> float:
     return float(lines[0] * (others[0] if len(others) else len(lines)) / len(lines))
 
 
-def _load(path: Path, manifest_fingerprint: str) -> Traits | None:
+def _load(path: Path, made_of: str) -> Traits | None:
     # Only a shortcut: whatever is wrong with the file, the images are looked at again.
     try:
         with np.load(path, allow_pickle=False) as saved:
-            if str(saved["made_of"]) != f"{_VERSION} {manifest_fingerprint}":
+            if str(saved["made_of"]) != made_of:
                 return None
             return Traits(**{field.name: saved[field.name] for field in dataclasses.fields(Traits)})
     # numpy and zipfile have errors of their own for damaged files, beside OSError, ValueError, KeyError ...

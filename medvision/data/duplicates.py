@@ -16,14 +16,26 @@ from medvision.files import atomic_write
 
 PAIRS_FILE = "near_duplicates.parquet"
 
-_COLUMNS = ("first", "second", "likeness", "kind")
+_TOLD = ["likeness", "kind", "examination"]
+_COLUMNS = ("first", "second", *_TOLD)
+
+
+def add_pairs(known: pd.DataFrame | None, found: pd.DataFrame) -> pd.DataFrame:
+    """Return the pairs that are known and those that were found, with ``examination``: the number of the first to find.
+
+    None is ever taken back: what another model does not see would leak again, and each model would have its own split.
+    """
+    if known is None or known.empty:
+        return found.assign(examination=1)
+    new = found.assign(examination=int(known.examination.max()) + 1)
+    pairs = pd.concat([known, new]).drop_duplicates(["i", "j"])
+    return pairs.sort_values("likeness", ascending=False, kind="stable", ignore_index=True)
 
 
 def save_pairs(pairs: pd.DataFrame, manifest: Manifest, folder: Path) -> None:
-    """Write pairs of row numbers ``i`` and ``j``, with ``likeness`` and ``kind``, as pairs of image_ids."""
+    """Write pairs of row numbers ``i`` and ``j``, as ``add_pairs`` returns them, as pairs of image_ids."""
     ids = manifest.rows.image_id.to_numpy()
-    first, second = ids[pairs.i], ids[pairs.j]
-    table = pd.DataFrame({"first": first, "second": second, "likeness": pairs.likeness, "kind": pairs.kind})
+    table = pd.DataFrame({"first": ids[pairs.i], "second": ids[pairs.j], **pairs[_TOLD]})
     table.attrs = {"manifest_fingerprint": manifest.fingerprint}
     atomic_write(folder / PAIRS_FILE, lambda file: table.to_parquet(file, index=False))
 
@@ -40,7 +52,7 @@ def load_pairs(manifest: Manifest, folder: Path) -> pd.DataFrame | None:
     # Arrow has errors of its own for damaged files, beside OSError, ValueError, KeyError ...
     except Exception:
         return None
-    return pd.DataFrame({"i": i, "j": j, "likeness": table.likeness, "kind": table.kind})
+    return pd.DataFrame({"i": i, "j": j, **table[_TOLD]})
 
 
 def join_pairs(manifest: Manifest, pairs: pd.DataFrame) -> Manifest:

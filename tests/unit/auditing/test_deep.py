@@ -7,8 +7,9 @@ import pytest
 from PIL import Image
 
 from medvision.auditing.deep import load_deep, load_or_examine
+from medvision.auditing.traits import load_or_measure_traits
 from medvision.data.audit import add_deep, audit, render_text
-from medvision.data.duplicates import PAIRS_FILE, join_pairs, load_pairs, save_pairs
+from medvision.data.duplicates import PAIRS_FILE, add_pairs, join_pairs, load_pairs, save_pairs
 from medvision.data.manifest import load_or_build_manifest
 from medvision.data.phantom import make_phantom
 from medvision.data.split import find_leaks, make_split
@@ -93,6 +94,48 @@ def test_it_is_used_again(leaky):
     assert load_or_examine(manifest, config).settings == deep.settings
 
 
+def test_an_examination_with_other_weights_is_another(leaky, tmp_path, settings):
+    """Weights that come to hand, or a file of them that is replaced, make another examination."""
+    manifest, config, _ = leaky
+    weights = tmp_path / "resnet18.pth"
+    of_file = settings(manifest.root, config.paths.state, training={"pretrained": weights})
+    made = [load_or_examine(manifest, of_file).settings]
+    for content in (b"one", b"another"):
+        weights.write_bytes(content)
+        made.append(load_or_examine(manifest, of_file).settings)
+    assert len(set(made)) == 3
+    assert load_or_examine(manifest, of_file).settings == made[-1]
+
+
+def test_an_examination_takes_nothing_back(leaky, tmp_path, settings, pair_table):
+    """Pairs that an examination with another model found stay, whatever a later one finds; new ones are told apart."""
+    manifest, config, _ = leaky
+    found = load_pairs(manifest, config.dataset_dir)
+    elsewhere = settings(manifest.root, tmp_path)
+    save_pairs(add_pairs(None, pair_table((0, 20))), manifest, elsewhere.dataset_dir)
+    load_or_examine(manifest, elsewhere)
+    pairs = load_pairs(manifest, elsewhere.dataset_dir)
+    numbers = dict(zip(zip(pairs.i, pairs.j, strict=True), pairs.examination, strict=True))
+    assert numbers == {(0, 20): 1, **dict.fromkeys(zip(found.i, found.j, strict=True), 2)}
+    other = settings(manifest.root, tmp_path, training={"model": "resnet50"})
+    load_or_examine(manifest, other)
+    assert load_pairs(manifest, elsewhere.dataset_dir).equals(pairs)
+
+
+def test_the_same_pixels_in_another_file(tmp_path, settings):
+    """An image that is written anew, with the same pixels and another size, is looked at again."""
+    make_phantom(tmp_path / "data", patients_per_class=4, slices_per_patient=1, image_size=96)
+    config = settings(tmp_path / "data", tmp_path / "state")
+    manifest = load_or_build_manifest(config)
+    deep, traits = load_or_examine(manifest, config), load_or_measure_traits(manifest, config.dataset_dir)
+    path = manifest.sources()[0].file
+    Image.open(path).save(path, compress_level=0)
+    again = load_or_build_manifest(config)
+    assert again.fingerprint == manifest.fingerprint
+    assert load_or_examine(again, config).settings != deep.settings
+    assert load_or_measure_traits(again, config.dataset_dir).size_bytes[0] > traits.size_bytes[0]
+
+
 def test_of_other_images_it_does_not_count(leaky):
     """A saved audit, and saved pairs, of other images are not used."""
     manifest, config, _ = leaky
@@ -104,7 +147,7 @@ def test_of_other_images_it_does_not_count(leaky):
 def test_a_damaged_table_of_pairs_does_not_count(leaky, tmp_path, pair_table):
     """A table of pairs that can't be read is as good as none."""
     manifest, _, _ = leaky
-    save_pairs(pair_table((0, 1)), manifest, tmp_path)
+    save_pairs(add_pairs(None, pair_table((0, 1))), manifest, tmp_path)
     assert len(load_pairs(manifest, tmp_path)) == 1
     (tmp_path / PAIRS_FILE).write_bytes(b"PAR1 nothing")
     assert load_pairs(manifest, tmp_path) is None
