@@ -52,7 +52,10 @@ def run_audit(
     record_dataset(dataset, config, recorder, context="audit")
     say(render_text(dataset.audit, dataset.manifest.names()))
     if dataset.split.fingerprint != before:
-        say("The split has changed, since altered copies are kept on one side. Train again what was trained before.")
+        say(
+            "The split has changed, since altered copies are kept on one side; a test set that a model was tested on "
+            "has not. Compute the normalization anew (medvision normalize), then train again what was trained before."
+        )
     write_report(dataset, deep, config, recorder)
     say(f"Saved in {config.dataset_dir}: audit.json, audit.txt, audit_report.html")
     return dataset

@@ -32,16 +32,12 @@ def prepare_dataset(config: Config) -> SplitDataset:
     """
     from medvision.auditing.deep import load_deep
     from medvision.data.audit import add_deep, audit
-    from medvision.data.duplicates import join_pairs, load_pairs
     from medvision.data.manifest import check_rejected, load_or_build_manifest
-    from medvision.data.split import make_split, save_split
+    from medvision.data.split import save_split
 
     manifest = load_or_build_manifest(config)
     check_rejected(manifest, config.dataset.max_rejected_fraction)
-    pairs = load_pairs(manifest, config.dataset_dir)
-    if pairs is not None:
-        manifest = join_pairs(manifest, pairs)
-    split = make_split(manifest, config.dataset)
+    manifest, split = _split(manifest, config)
     save_split(split, manifest, config.dataset_dir)
     record = audit(config.dataset_name, manifest, split)
     deep = load_deep(config.dataset_dir, manifest)
@@ -49,6 +45,42 @@ def prepare_dataset(config: Config) -> SplitDataset:
         record = add_deep(record, deep)
     save_audit(record, config)
     return SplitDataset(manifest, split, record)
+
+
+def _split(manifest: Manifest, config: Config) -> tuple[Manifest, Split]:
+    """Return the manifest with the copies that are known joined, and its split.
+
+    Copies that were found after the first look at the test set do not deal it anew: it stays as it was locked, and they
+    are left out of train and val.
+    """
+    from medvision.data.duplicates import join_pairs, load_pairs
+    from medvision.data.split import keep_sides, make_split
+    from medvision.validation.test_ledger import fingerprint_test_set
+
+    pairs = load_pairs(manifest, config.dataset_dir)
+    if pairs is None or pairs.empty:
+        return manifest, make_split(manifest, config.dataset)
+    joined = join_pairs(manifest, pairs)
+    split, locked = make_split(joined, config.dataset), _locked_test_set(config)
+    if locked in (None, fingerprint_test_set(joined, split)):
+        return joined, split
+    for last in reversed(range(pairs.examination.max())):
+        known = join_pairs(manifest, pairs[pairs.examination <= last]) if last else manifest
+        earlier = make_split(known, config.dataset)
+        if fingerprint_test_set(manifest, earlier) == locked:
+            return joined, keep_sides(earlier, joined)
+    return joined, split
+
+
+def _locked_test_set(config: Config) -> str | None:
+    from medvision.errors import LedgerBroken
+    from medvision.validation.test_ledger import locked_test_set
+
+    try:
+        return locked_test_set(config.dataset_dir)
+    except LedgerBroken:
+        # What is wrong with the ledger stops whoever opens the test set.
+        return None
 
 
 def save_audit(record: Audit, config: Config) -> None:

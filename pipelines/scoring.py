@@ -28,8 +28,9 @@ def check_lineage(info: PackageInfo, dataset: SplitDataset) -> None:
     if info.split_fingerprint != dataset.split.fingerprint:
         raise FingerprintMismatch(
             f"{info.name} was trained on split {info.split_fingerprint[:12]} of {info.dataset}, but the split at hand "
-            f"is {dataset.split.fingerprint[:12]}: its test images may have been trained on. "
-            "Evaluate with the settings of the training, or train again."
+            f"is {dataset.split.fingerprint[:12]}: its test images may have been trained on. Other settings, other "
+            "images, or altered copies that an audit has found since then, change a split. Evaluate with the settings "
+            "of the training; or, after such an audit, normalize and train again."
         )
 
 

@@ -68,8 +68,17 @@ def make_split(manifest: Manifest, config: DatasetConfig) -> Split:
     sides = _drop_leaking(sides, manifest.rows.group.to_numpy())
     sides = _carve_missing(sides, manifest, config)
     _check_classes(sides, manifest)
-    content = fingerprint([manifest.fingerprint, sides.tolist()])
-    return Split(sides, manifest.fingerprint, content)
+    return _as_split(sides, manifest)
+
+
+def keep_sides(earlier: Split, manifest: Manifest) -> Split:
+    """Return an earlier split of the same rows without the train and val rows that leak by what is known now.
+
+    Its test side stays, row by row. Raises DataInvalid if a class has no image left on a side.
+    """
+    sides = _drop_leaking(earlier.sides, manifest.rows.group.to_numpy())
+    _check_classes(sides, manifest)
+    return _as_split(sides, manifest)
 
 
 def find_leaks(manifest: Manifest) -> list[Leak]:
@@ -104,6 +113,10 @@ def find_conflicting(manifest: Manifest) -> np.ndarray:
     """Tell of each row whether the same pixels stand under another label too."""
     labels = manifest.rows.groupby("pixel_hash").label.transform("nunique")
     return (labels > 1).to_numpy()
+
+
+def _as_split(sides: np.ndarray, manifest: Manifest) -> Split:
+    return Split(sides, manifest.fingerprint, fingerprint([manifest.fingerprint, sides.tolist()]))
 
 
 def _drop_leaking(sides: np.ndarray, groups: np.ndarray) -> np.ndarray:

@@ -5,7 +5,7 @@ import pytest
 
 from medvision.config import DatasetConfig
 from medvision.data.manifest import load_or_build_manifest
-from medvision.data.split import DROPPED, count_classes, find_leaks, make_split, save_split
+from medvision.data.split import DROPPED, count_classes, find_leaks, keep_sides, make_split, save_split
 from medvision.errors import DataInvalid, SplitLeakage
 from medvision.records import SPLITS
 
@@ -191,6 +191,18 @@ def test_conflicting_labels_teach_nothing(manifest_of):
     pixels[1] = pixels[0]
     split = make_split(manifest_of([0, 1] * 50, pixels=pixels), DatasetConfig())
     assert np.flatnonzero(split.sides == DROPPED).tolist() == [0, 1]
+
+
+def test_sides_that_are_kept(manifest_of):
+    """With patients that are known later the test side stays, and rows of train and val that leak are left out."""
+    labels, patients = [0, 1] * 100, [f"p{i // 2 % 50}" for i in range(200)]
+    earlier = make_split(manifest_of(labels), DatasetConfig())
+    later = manifest_of(labels, patients=patients)
+    split = keep_sides(earlier, later)
+    assert_clean(later, split)
+    assert ((split.sides == "test") == (earlier.sides == "test")).all()
+    changed = split.sides[split.sides != earlier.sides]
+    assert set(changed) == {DROPPED} and split.fingerprint != earlier.fingerprint
 
 
 def test_all_labels_conflict(manifest_of):
