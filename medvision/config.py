@@ -441,8 +441,13 @@ def _explain(error: Any) -> str:
     place = [str(part) for part in error["loc"]]
     key = ".".join(place)
     if error["type"] != "extra_forbidden":
-        return f"{key}: {error['msg'].removeprefix('Value error, ')}; found {error['input']!r}."
+        return _with_found(f"{key}: {error['msg'].removeprefix('Value error, ')}", repr(error["input"]))
     return f"{key}: unknown setting. {nearest_setting(key)}".strip()
+
+
+def _with_found(told: str, found: str) -> str:
+    """Return what is wrong, with what was found, once: an error of our own says it already."""
+    return told if f"found {found}" in told else f"{told}; found {found}."
 
 
 def nearest_setting(key: str) -> str:

@@ -101,11 +101,11 @@ def _adapt(
     # The audit looks through the model of the recipe, as it will in a pipeline; what it joins may change the split, and
     # with it the rest of the recipe.
     first = _with_recipe(request, describe_dataset(settings, dataset, request.own, request.before))
-    dataset = run_audit(first, recorder, dataset)
+    dataset = run_audit(first, recorder, dataset, lasts=not dry_run)
     file = describe_dataset(settings, dataset, request.own, request.before)
     settings = _with_recipe(request, file)
     if normalizes:
-        run_normalize(settings, recorder, dataset)
+        run_normalize(settings, recorder, dataset, mode="display" if dry_run else "save")
     adaptation = _describe(request, dataset, layout, suggestions, file)
     _say_recipe(file)
     _write(adaptation, file, settings, recorder, dry_run=dry_run)
@@ -127,10 +127,12 @@ def _describe(
 ) -> Adaptation:
     from medvision.data.lineage import without_names
     from medvision.documents.adaptation import Adaptation
+    from medvision.files import project_root
 
     return Adaptation(
         dataset=request.settings.dataset_name,
-        settings_file=str(file.path),
+        # The summary goes to the tracking server, which has no use for folders of this machine.
+        settings_file=file.path.relative_to(project_root()).as_posix(),
         labels_from=layout.kind,
         window=dataset.manifest.window,
         audit=without_names(dataset.audit),

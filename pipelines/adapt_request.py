@@ -89,5 +89,6 @@ def _unpack(path: Path, config: Path | None, said: dict[str, Any], state: dict[s
 
     here, there = (load_config(config, overrides=said | more).paths.state / "unpacked" for more in (state, {}))
     images = unpack(path, here)
-    say(f"Unpacked in {images}")
+    if not state:
+        say(f"Unpacked in {images}")
     return images, (there / images.name).resolve()

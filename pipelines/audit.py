@@ -38,9 +38,12 @@ def audit(
 
 
 def run_audit(
-    config: Config, recorder: Recorder, dataset: SplitDataset, *, policies: Path | None = None
+    config: Config, recorder: Recorder, dataset: SplitDataset, *, policies: Path | None = None, lasts: bool = True
 ) -> SplitDataset:
-    """Do the step inside a run; return the dataset with the split that keeps the copies that were found together."""
+    """Do the step inside a run; return the dataset with the split that keeps the copies that were found together.
+
+    ``lasts``: whether the records stay, and are worth a line that says where they are.
+    """
     from medvision.auditing.deep import load_or_examine
     from medvision.data.audit import render_text
 
@@ -57,7 +60,8 @@ def run_audit(
             "has not. Compute the normalization anew (medvision normalize), then train again what was trained before."
         )
     write_report(dataset, deep, config, recorder)
-    say(f"Saved in {config.dataset_dir}: audit.json, audit.txt, audit_report.html")
+    if lasts:
+        say(f"Saved in {config.dataset_dir}: audit.json, audit.txt, audit_report.html")
     return dataset
 
 

@@ -88,11 +88,18 @@ def read_tags(file: Path, keywords: Sequence[str]) -> dict[str, str]:
     for keyword in keywords:
         if keyword not in ALLOWED_TAGS:
             raise ConfigInvalid(
-                f"The DICOM tag {keyword!r} is not read, since it may name a person or a place. "
-                f"Expected one of {', '.join(ALLOWED_TAGS)}."
+                f"The DICOM tag {keyword!r} {_why_not(keyword)}. Expected one of {', '.join(ALLOWED_TAGS)}."
             )
     with open_dicom(file) as dicom:
         return {keyword: _as_text(keyword, dicom.header.get(keyword)) for keyword in keywords}
+
+
+def _why_not(keyword: str) -> str:
+    from pydicom.datadict import tag_for_keyword
+
+    if tag_for_keyword(keyword) is None:
+        return "is no keyword of the standard"
+    return "is not read, since it may name a person or a place"
 
 
 def read_modality(files: Sequence[Path]) -> str:

@@ -130,12 +130,21 @@ def test_a_leak_is_said_and_handled(shop, tmp_path):
     assert "have their patient in train" in summary and "1 leaking train and val rows are left out" in summary
 
 
+def test_the_summary_names_no_place(shop, folder):
+    """The summary, which is recorded, says where the settings are by their place in the project."""
+    assert adapt(shop, folder).code == 0
+    summary = (records_of(shop, folder.name) / "adaptation_summary.md").read_text()
+    assert f"- settings: config/datasets/{folder.name}.yaml" in summary.replace("\\", "")
+    assert str(shop.folder) not in summary
+
+
 def test_dry_run_changes_nothing(shop, folder):
     """Not one byte of the project is another after a dry run, which says what would be written."""
     before = tree(shop.folder)
     outcome = adapt(shop, folder, "--dry-run")
     assert outcome.code == 0, outcome.err
     assert "Recipe for" in outcome.out and "would be written" in outcome.out
+    assert "aved in" not in outcome.out
     assert tree(shop.folder) == before
 
 
@@ -147,6 +156,7 @@ def test_dry_run_of_an_archive(shop, tmp_path):
     before = tree(shop.folder)
     outcome = adapt(shop, tmp_path / "packed.zip", "--dry-run")
     assert "would be unchanged." in outcome.out, outcome.err
+    assert "Unpacked in" not in outcome.out
     assert tree(shop.folder) == before
 
 

@@ -204,6 +204,14 @@ def test_dataset_name(project, folder, name):
     assert load_config(overrides={"dataset.path": project / folder}).dataset_name == name
 
 
+def test_what_was_found_is_said_once(project):
+    """A message that says already what was found does not say it twice; any other one gets it."""
+    with pytest.raises(ConfigInvalid, match=r"for example 40,80; found 'nosuch'\.$"):
+        load_config(overrides={"dataset.window": "nosuch"})
+    with pytest.raises(ConfigInvalid, match=r"found 'many'\.$"):
+        load_config(overrides={"training.epochs": "many"})
+
+
 def test_dataset_must_be_given(project):
     """Without a dataset, or with a folder that is not there, the error says which option to give."""
     with pytest.raises(ConfigInvalid, match="--dataset-path"):

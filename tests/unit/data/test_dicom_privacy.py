@@ -45,6 +45,12 @@ class TestTags:
         with pytest.raises(ConfigInvalid, match="Modality"):
             read_tags(path, [keyword])
 
+    def test_unknown_tags_are_said_to_be(self, path):
+        """A keyword that the standard has not is said to be none, and is not called a name of a person."""
+        with pytest.raises(ConfigInvalid, match="'modality' is no keyword of the standard") as refused:
+            read_tags(path, ["modality"])
+        assert "may name a person" not in str(refused.value)
+
     def test_list_names_nobody(self):
         """No tag of the list is one that PS3.15 annex E has removed, or a date, a name, a number or free text."""
         for keyword in ALLOWED_TAGS:
