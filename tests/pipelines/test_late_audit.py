@@ -1,9 +1,16 @@
 """What an audit finds once a model was trained and tested: the test set stays as it was locked."""
 
+import numpy as np
 import pandas as pd
 import pytest
 from medvision_project import RECIPE, Project
 from PIL import Image
+
+from medvision.config import Config
+from medvision.data.duplicates import add_pairs, save_pairs
+from medvision.data.phantom import make_phantom
+from medvision.validation.test_ledger import fingerprint_test_set, look
+from pipelines.dataset import prepare_dataset
 
 NAME = "mirrored"
 ON_MODEL = ("--model", "simple_cnn", "--dataset-path", NAME)
@@ -63,3 +70,43 @@ def test_a_new_model_is_evaluated(late):
     _train_and_evaluate(late)
     ledger = late.folder / ".medvision" / "datasets" / NAME / "test_ledger.jsonl"
     assert len(ledger.read_text().splitlines()) == 2
+
+
+@pytest.fixture
+def looked_at(tmp_path):
+    """Return the settings of a dataset, locked with the copies of a first examination; a second one found more."""
+    make_phantom(tmp_path / "data", patients_per_class=12, image_size=32)
+    config = settings(tmp_path)
+    manifest = prepare_dataset(config).manifest
+    rows = np.arange(len(manifest.rows))
+    found = pd.DataFrame({"i": rows[:-2], "j": rows[2:], "likeness": 0.9, "kind": "copy"})
+    first = add_pairs(None, found[:3])
+    save_pairs(first, manifest, config.dataset_dir)
+    before = prepare_dataset(config)
+    locked = fingerprint_test_set(before.manifest, before.split)
+    look(config.dataset_dir, step="evaluate", model="a", package_digest="p", test_fingerprint=locked)
+    save_pairs(add_pairs(first, found[3::40]), manifest, config.dataset_dir)
+    return config, locked
+
+
+def settings(folder, **dataset):
+    """Return a Config for the dataset in a folder."""
+    return Config.model_validate(
+        {"dataset": {"path": folder / "data", **dataset}, "performance": {"workers": 1}, "paths": {"state": folder}}
+    )
+
+
+def test_a_later_examination(looked_at):
+    """What a second examination finds leaves the test set, too, that was locked after the first one."""
+    config, locked = looked_at
+    after = prepare_dataset(config)
+    assert fingerprint_test_set(after.manifest, after.split) == locked
+    test, train = (set(after.manifest.rows.group.iloc[after.split.indices(side)]) for side in ("test", "train"))
+    assert not test & train
+
+
+def test_another_seed_is_another_test_set(looked_at, tmp_path):
+    """The lock excuses no other change: with another seed the split is another, and is refused at the next look."""
+    _, locked = looked_at
+    other = prepare_dataset(settings(tmp_path, seed=43))
+    assert fingerprint_test_set(other.manifest, other.split) != locked
