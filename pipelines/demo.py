@@ -109,10 +109,10 @@ Done: {registration.name} {registration.version} is registered. Look at it:
   results/simple_cnn/                     report, confusion matrix, verdict
   mlflow models serve -m "{registration.uri}" --env-manager local -p 5001
 
-Your own images, in a folder of class folders:
+Your own images:
 
-  mlflow run . -e audit    --env-manager local -P dataset_path=DIR
-  mlflow run . -e pipeline --env-manager local -P dataset_path=DIR -P model=resnet18
+  python adapt_dataset.py --dataset-path DIR --name NAME
+  mlflow run . -e pipeline --env-manager local -P dataset=NAME
 """
 
 
