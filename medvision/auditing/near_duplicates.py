@@ -25,7 +25,7 @@ _LIKENESS = 0.95
 # Structures smaller than this many pixels of a 64-pixel thumbnail are details.
 _DETAIL = 3.0
 _NEIGHBOURS = 3
-_CHUNK = 4096
+_CHUNK = 1024
 
 
 def find_near_duplicates(
