@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -25,6 +24,7 @@ _LOOKED_AT = ("label_doubts", "outliers", "flat", "conflicting_labels")
 
 def write_report(dataset: SplitDataset, deep: DeepAudit, config: Config, recorder: Recorder) -> None:
     """Render the report, and record it; without images of patients unless ``tracking.share_images`` allows them."""
+    from medvision.data.lineage import without_names
     from medvision.documents.audit_report import AuditReport, render_audit
     from medvision.files import write_text
 
@@ -33,9 +33,7 @@ def write_report(dataset: SplitDataset, deep: DeepAudit, config: Config, recorde
     write_text(path, render_audit(report))
     if not config.tracking.share_images:
         path = config.dataset_dir / "shareable" / REPORT_FILE
-        nameless = tuple(dataclasses.replace(finding, examples=()) for finding in report.audit.findings)
-        audit = dataclasses.replace(report.audit, findings=nameless)
-        write_text(path, render_audit(dataclasses.replace(report, audit=audit, galleries=())))
+        write_text(path, render_audit(AuditReport(without_names(dataset.audit), deep, dataset.manifest.classes)))
     recorder.artifact(path, folder="data")
 
 
@@ -88,12 +86,10 @@ def _show(manifest: Manifest, row: int) -> Shown:
     from medvision.documents.audit_report import Shown, encode_png
 
     image = manifest.rows.iloc[row]
-    pixels = fit_to_square(decode_file(manifest.sources()[row]), _SIDE, 3)
+    pixels = fit_to_square(decode_file(manifest.source(row)), _SIDE, 3)
     told = [manifest.classes[image.label], *([image.given_split] if image.given_split else [])]
     return Shown(encode_png(pixels), image.image_id, ", ".join(told))
 
 
 def _rows(manifest: Manifest, examples: tuple[str, ...]) -> list[int]:
-    rows = manifest.rows
-    known = (rows.image_id.isin(examples) | rows.path.isin(examples)).to_numpy()
-    return [int(row) for row in known.nonzero()[0]]
+    return [int(row) for row in manifest.rows.image_id.isin(examples).to_numpy().nonzero()[0]]

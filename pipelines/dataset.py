@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -96,6 +95,7 @@ def save_audit(record: Audit, config: Config) -> None:
 def record_dataset(dataset: SplitDataset, config: Config, recorder: Recorder, *, context: str) -> None:
     """Record fingerprints, counts and findings; file names stay here, since they may name patients."""
     from medvision.data.audit import AUDIT_FILE
+    from medvision.data.lineage import without_names
     from medvision.records import save_record
 
     audit = dataset.audit
@@ -114,9 +114,8 @@ def record_dataset(dataset: SplitDataset, config: Config, recorder: Recorder, *,
         }
     )
     recorder.params({f"audit.{finding.name}": f"{finding.count} of {finding.total}" for finding in audit.findings})
-    nameless = [dataclasses.replace(finding, examples=()) for finding in audit.findings]
     shareable = config.dataset_dir / "shareable" / AUDIT_FILE
-    save_record(dataclasses.replace(audit, findings=tuple(nameless)), shareable)
+    save_record(without_names(audit), shareable)
     recorder.artifact(shareable, folder="data")
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from medvision.data.grouping import connect
 from medvision.data.manifest import Manifest
 from medvision.files import atomic_write
 
@@ -62,17 +63,7 @@ def join_pairs(manifest: Manifest, pairs: pd.DataFrame) -> Manifest:
     """
     rows = manifest.rows.copy()
     pixels = pd.factorize(rows.pixel_hash)[0]
-    rows["picture"] = _components(len(rows), pairs, pixels)
-    rows["group"] = _components(len(rows), pairs, rows.group.to_numpy())
+    i, j = pairs.i.to_numpy(int), pairs.j.to_numpy(int)
+    rows["picture"] = connect([pixels], i, j)
+    rows["group"] = connect([rows.group.to_numpy()], i, j)
     return dataclasses.replace(manifest, rows=rows)
-
-
-def _components(n: int, pairs: pd.DataFrame, together: np.ndarray) -> np.ndarray:
-    """Number the connected components of n images that pairs join, and a number that images share."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    i = np.concatenate([pairs.i.to_numpy(int), np.arange(n)])
-    j = np.concatenate([pairs.j.to_numpy(int), n + together])
-    size = n + int(together.max()) + 1
-    return connected_components(coo_array((np.ones(len(i)), (i, j)), shape=(size, size)), directed=False)[1][:n]

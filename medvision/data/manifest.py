@@ -83,7 +83,14 @@ class Manifest:
     def sources(self) -> list[ImageSource]:
         """Return where the image of each row is."""
         places = zip(self.rows.path, self.rows.frame, strict=True)
-        return [ImageSource(self.root / path, int(frame), self.window) for path, frame in places]
+        return [self._source(path, frame) for path, frame in places]
+
+    def source(self, row: int) -> ImageSource:
+        """Return where the image of one row is."""
+        return self._source(self.rows.path.iloc[row], self.rows.frame.iloc[row])
+
+    def _source(self, path: str, frame: int) -> ImageSource:
+        return ImageSource(self.root / path, int(frame), self.window)
 
     def names(self) -> dict[str, str]:
         """Return the path of each image, read or rejected, by its id: for the console, and never for a record."""
