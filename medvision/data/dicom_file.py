@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from medvision.data.limits import refusing_damage
 from medvision.errors import DecodeRejected
 
 if TYPE_CHECKING:
@@ -80,17 +81,12 @@ class DicomFile:
 @contextmanager
 def open_dicom(file: Path | bytes) -> Iterator[DicomFile]:
     """Open a file, read its header, and close it afterwards; DecodeRejected if it is damaged or of no known kind."""
-    with _quiet():
-        try:
-            with io.BytesIO(file) if isinstance(file, bytes) else file.open("rb") as stream:
-                yield _read_header(stream)
-        except DecodeRejected:
-            raise
-        except OSError as error:
-            raise DecodeRejected(f"can't be read ({error.strerror or type(error).__name__})") from None
-        # On damaged input pydicom and its decoders may raise anything, with values of the file in the text.
-        except Exception as error:
-            raise DecodeRejected(f"damaged DICOM file ({type(error).__name__})") from None
+    with (
+        _quiet(),
+        refusing_damage("DICOM"),
+        io.BytesIO(file) if isinstance(file, bytes) else file.open("rb") as stream,
+    ):
+        yield _read_header(stream)
 
 
 def looks_like_dicom(start: bytes) -> bool:

@@ -8,8 +8,6 @@ slice z of volume t.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -18,7 +16,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 
 from medvision.data.inflating import Inflated, Plain, inflate_start, unpacked
-from medvision.data.limits import check_size
+from medvision.data.limits import check_size, refusing_damage
 from medvision.data.windowing import between, linear, to_uint8
 from medvision.errors import DecodeRejected
 from medvision.windows import parse_window
@@ -90,7 +88,7 @@ def decode_nifti(file: Path | bytes, frame: int = 0, window: str = "") -> np.nda
 
     Raises DecodeRejected: not a whole NIfTI file of one image, or larger than what is read.
     """
-    with _refusing():
+    with refusing_damage("NIfTI"):
         volume = _load_bytes(file) if isinstance(file, bytes) else _load_file(file, *_identify(file))
         n_slices = volume.stored.shape[2]
         if not 0 <= frame < n_slices * volume.stored.shape[3]:
@@ -103,22 +101,9 @@ def decode_nifti(file: Path | bytes, frame: int = 0, window: str = "") -> np.nda
 
 def count_nifti_slices(file: Path) -> int:
     """Return how many slices a file has in all of its volumes, by its header; DecodeRejected as ``decode_nifti``."""
-    with _refusing(), file.open("rb") as stream:
+    with refusing_damage("NIfTI"), file.open("rb") as stream:
         plan = _read_plan(unpacked(stream))
         return plan.n_slices * plan.shape[3]
-
-
-@contextmanager
-def _refusing() -> Iterator[None]:
-    try:
-        yield
-    except DecodeRejected:
-        raise
-    except OSError as error:
-        raise DecodeRejected(f"can't be read ({error.strerror or type(error).__name__})") from None
-    # nibabel on a damaged header may raise anything, with its free text in the message.
-    except Exception as error:
-        raise DecodeRejected(f"damaged NIfTI file ({type(error).__name__})") from None
 
 
 def _identify(file: Path) -> tuple[int, int]:
