@@ -365,6 +365,14 @@ def parse_overrides(assignments: list[str]) -> dict[str, Any]:
     return overrides
 
 
+def flatten(values: dict[str, Any], above: str = "") -> dict[str, Any]:
+    """Return the values of nested sections by dotted keys, such as ``training.epochs``."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= flatten(value, f"{above}{key}.") if isinstance(value, dict) else {f"{above}{key}": value}
+    return flat
+
+
 def nearest(name: str, known: list[str]) -> str:
     """Return a sentence that names the known name nearest to an unknown one."""
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)

@@ -106,13 +106,14 @@ def describe_dataset(settings: Config, dataset: SplitDataset, own: dict[str, Any
 
     ``settings`` are those in force, ``before`` is the text of its file.
     """
+    from medvision.config import flatten
     from medvision.data.recipe import Proposal, propose
     from medvision.models.catalog import load_catalog
 
     proposed = propose(_profile(settings, dataset), tuple(load_catalog()))
     fixed = (Proposal(key, value, "") for key, value in own.items())
     recipe = (*fixed, *(each for each in proposed if each.setting not in own))
-    new, old = {each.setting: each.value for each in recipe}, _flatten(_read_values(before))
+    new, old = {each.setting: each.value for each in recipe}, flatten(_read_values(before))
     path = dataset_file(settings.dataset_name)
     if before is None:
         return DatasetFile(path, recipe, before, {}, ())
@@ -183,14 +184,6 @@ def _read_values(text: str | None) -> dict[str, Any]:
     import yaml
 
     return yaml.safe_load(text or "") or {}
-
-
-def _flatten(values: dict[str, Any], above: str = "") -> dict[str, Any]:
-    """Return dotted settings."""
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat |= _flatten(value, f"{above}{key}.") if isinstance(value, dict) else {f"{above}{key}": value}
-    return flat
 
 
 def get_setting(values: dict[str, Any], dotted: str) -> Any:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medvision.config import Config
+from medvision.config import Config, flatten
 from medvision.files import project_root
 from medvision.tracking import environment, hardware, mlflow_sink
 from medvision.tracking.delivery import Courier, Delivery, Sink, discard_files
@@ -45,7 +45,7 @@ class Recorder:
 
     def params(self, values: dict[str, Any]) -> None:
         """Record settings, each key once; sections become dotted names, such as ``training.epochs``."""
-        self._append("params", values={_safe(name): value for name, value in _flatten(values)})
+        self._append("params", values={_safe(name): value for name, value in flatten(values).items()})
 
     def tags(self, values: dict[str, Any]) -> None:
         """Record tags; a later value replaces an earlier one."""
@@ -242,14 +242,6 @@ def _status(error: BaseException) -> str:
     if isinstance(error, SystemExit) and not error.code:
         return "FINISHED"
     return "FAILED"
-
-
-def _flatten(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in values.items():
-        if isinstance(value, dict):
-            yield from _flatten(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
 
 
 def _safe(name: str) -> str:
