@@ -1,18 +1,20 @@
 """TensorBoard as a sink: curves of all metrics, and the figures among the artifacts.
 
-It writes event files with TensorBoard's own writer: torch's would make every step of the pipeline wait for torch.
+It writes event files with TensorBoard's own record writer: torch's would make every step of the pipeline wait for torch, and
+TensorBoard's event writer gives two files of one second names that sort as 10 before 9, so that a continued curve would run backwards.
 """
 
 from __future__ import annotations
 
 import logging
+import time
 import warnings
 from pathlib import Path
 from typing import Any
 
 from tensorboard.compat.proto.event_pb2 import Event as TensorboardEvent
 from tensorboard.compat.proto.summary_pb2 import Summary
-from tensorboard.summary.writer.event_file_writer import EventFileWriter
+from tensorboard.summary.writer.record_writer import RecordWriter
 
 from medvision.tracking.journal import Event, Journal
 
@@ -27,19 +29,19 @@ class TensorboardSink:
     def __init__(self, journal: Journal, runs_dir: Path) -> None:
         self._journal = journal
         self._runs_dir = runs_dir
-        self._writer: EventFileWriter | None = None
+        self._writer: RecordWriter | None = None
 
     def deliver(self, kind: str, events: list[Event]) -> None:
         """Write metrics as curves and PNG artifacts as images, to the disk."""
         if kind not in ("metrics", "artifact"):
             return
-        self._writer = self._writer or EventFileWriter(str(run_folder(self._journal, self._runs_dir)))
+        self._writer = self._writer or _next_file(run_folder(self._journal, self._runs_dir))
         for event in events:
             values = self._scalars(event) if kind == "metrics" else self._figure(event)
             if values:
                 step = event.content.get("step", 0)
                 record = TensorboardEvent(wall_time=event.at_ms / 1000, step=step, summary=Summary(value=values))
-                self._writer.add_event(record)
+                self._writer.write(record.SerializeToString())
         self._writer.flush()
 
     def close(self) -> None:
@@ -63,6 +65,15 @@ def run_folder(journal: Journal, runs_dir: Path) -> Path:
     start = journal.events()[0].content
     name = start["run_name"].replace("/", "-")
     return runs_dir / start["experiment"] / f"{name}-{journal.run_key[:8]}"
+
+
+def _next_file(folder: Path) -> RecordWriter:
+    """Begin an event file that TensorBoard reads after all files of ``folder``: it takes them in the order of their names."""
+    folder.mkdir(parents=True, exist_ok=True)
+    number = len(list(folder.glob("events.out.tfevents.*")))
+    writer = RecordWriter((folder / f"events.out.tfevents.{int(time.time()):010d}.{number:06d}").open("xb"))
+    writer.write(TensorboardEvent(wall_time=time.time(), file_version="brain.Event:2").SerializeToString())
+    return writer
 
 
 def write_graph(folder: Path, network: Any, example: Any) -> None:

@@ -35,6 +35,14 @@ def test_metrics_become_curves(journal: Journal, tmp_path: Path) -> None:
     assert [(point.step, point.value) for point in curves.Scalars("val_loss")] == [(0, 0.5), (1, 0.25)]
 
 
+def test_a_curve_runs_forward_however_often_it_was_continued(journal: Journal, tmp_path: Path) -> None:
+    """TensorBoard reads files in the order of their names: a dozen of one second keep the order of their steps."""
+    for step in range(12):
+        journal.append("metrics", values={"val_loss": 1.0}, step=step)
+        curves = _deliver(journal, tmp_path / "runs")
+    assert [point.step for point in curves.Scalars("val_loss")] == list(range(12))
+
+
 def test_figures_become_images(journal: Journal, tmp_path: Path) -> None:
     """A PNG among the artifacts is shown as it is; other artifacts are left out."""
     from PIL import Image
