@@ -62,7 +62,7 @@ def _measure(package: Path, batch: int, seconds: float) -> Measurement:
         {
             "plain": lambda: _run(plain, contiguous),
             "channels_last": lambda: _run(last, tensor),
-            "ours": lambda: score_package(info, predictor._networks, lambda _: squares, batch_size=batch),
+            "ours": lambda: score_package(info, predictor.engine.networks, lambda _: squares, batch_size=batch),
         },
         seconds,
     )

@@ -102,6 +102,12 @@ class CheckpointCorrupt(MedvisionError):
     exit_code = 5
 
 
+class EngineDiffers(MedvisionError):
+    """An inference engine does not compute what PyTorch computes with the same weights."""
+
+    exit_code = 5
+
+
 class TryAgainLater(MedvisionError):
     """Something outside the run is missing for the moment; the same command may succeed later."""
 
@@ -115,3 +121,61 @@ class TrackingUnavailable(TryAgainLater):
 
 class DiskFull(TryAgainLater, OSError):
     """A file could not be written because the disk, or the quota, is full. What was there before is intact."""
+
+
+class RequestRefused(MedvisionError):
+    """A request to the service that its sender can act on; the message is sent, so it names nothing of the server's."""
+
+    http_status = 400
+
+
+class KeyMissing(RequestRefused):
+    """A request has no API key, or one that is unknown or was revoked."""
+
+    http_status = 401
+
+
+class RoleMissing(RequestRefused):
+    """The API key of a request does not allow what was asked for."""
+
+    http_status = 403
+
+
+class BodyTooSlow(RequestRefused):
+    """The body of a request did not arrive in time."""
+
+    http_status = 408
+
+
+class BodyTooLarge(RequestRefused):
+    """The body of a request, or a file in it, is larger than the service takes."""
+
+    http_status = 413
+
+
+class MediaUnsupported(RequestRefused):
+    """The body of a request is in an encoding that the service does not take."""
+
+    http_status = 415
+
+
+class Overloaded(RequestRefused):
+    """The service, or the API key, has as many requests as it may; ``retry_after_s`` is when to ask again."""
+
+    http_status = 429
+
+    def __init__(self, message: str, retry_after_s: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class NotServing(RequestRefused):
+    """No model may answer at present, or the service is about to stop."""
+
+    http_status = 503
+
+
+class DeadlinePassed(RequestRefused):
+    """An answer took longer than the service waits for it."""
+
+    http_status = 504

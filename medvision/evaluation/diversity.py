@@ -32,6 +32,11 @@ def disagreement(members: np.ndarray) -> np.ndarray:
     return np.clip(between / np.log(k), 0, 1)
 
 
+def normalized_entropy(y_score: np.ndarray) -> np.ndarray:
+    """Return the entropy of probabilities (n, k) over the logarithm of the classes, (n,) in [0, 1]."""
+    return np.clip(_entropy(y_score) / np.log(y_score.shape[1]), 0, 1)
+
+
 def _pair(a: str, b: str, a_right: np.ndarray, b_right: np.ndarray) -> Diversity:
     both, neither = float((a_right & b_right).mean()), float((~a_right & ~b_right).mean())
     only_a, only_b = float((a_right & ~b_right).mean()), float((~a_right & b_right).mean())

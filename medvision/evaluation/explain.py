@@ -68,6 +68,20 @@ def package_saliency(
     return np.clip(total, 0, 1)
 
 
+def render_map(places: np.ndarray) -> bytes:
+    """Return a heat map (H, W) in [0, 1] as a PNG to lay over its image: bare where nothing speaks for the class."""
+    from io import BytesIO
+
+    from matplotlib import colormaps
+    from matplotlib.image import imsave
+
+    colours = colormaps["YlOrRd"](np.clip(places, 0, 1))
+    colours[..., 3] = np.clip(places, 0, 1)
+    file = BytesIO()
+    imsave(file, colours, format="png")
+    return file.getvalue()
+
+
 def _cam(network: Network, features: Tensor, class_index: int) -> Tensor:
     """Return Grad-CAM's map (H, W) of feature maps (1, C, H, W) in the network's own layout (Selvaraju et al. 2017)."""
     import torch

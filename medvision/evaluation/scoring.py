@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
 
@@ -14,6 +14,8 @@ from medvision.records import PackageInfo, Preprocessing
 
 if TYPE_CHECKING:
     import torch
+
+NetworkType = TypeVar("NetworkType", bound="torch.nn.Module")
 
 
 class Images(Protocol):
@@ -32,7 +34,7 @@ class Scores:
     members: np.ndarray
 
 
-def place(network: torch.nn.Module, device: str | torch.device) -> torch.nn.Module:
+def place(network: NetworkType, device: str | torch.device) -> NetworkType:
     """Move a network to where it scores, in evaluation mode: once, since even a needless move takes milliseconds."""
     import torch
 
@@ -55,6 +57,11 @@ def score_package(
         compute_logits(network, inputs(member.preprocessing), batch_size=batch_size)
         for member, network in zip(info.members, networks, strict=True)
     ]
+    return scores_of(info, logits)
+
+
+def scores_of(info: PackageInfo, logits: Sequence[np.ndarray]) -> Scores:
+    """Return the scores of a package from the logits (n, k) of each of its members."""
     members = member_scores(logits, info.members)
     return Scores(combine(members, info.combination).astype(np.float32), members.astype(np.float32))
 

@@ -9,7 +9,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from medvision.errors import DecodeRejected
-from medvision.serving.predictor import Forms, Prediction, Predictor
+from medvision.serving.predictor import Prediction, Predictor
+from medvision.serving.reading import Forms
 
 
 def answer_files(

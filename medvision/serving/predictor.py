@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from medvision.data.decode import DATASET_FORMATS, ImageSource, decode_image, fit_to_square
+from medvision.data.decode import DATASET_FORMATS, ImageSource
 from medvision.evaluation.conformal import prediction_sets
+from medvision.evaluation.explain import package_saliency
 from medvision.evaluation.operating_point import is_called
-from medvision.evaluation.scoring import place, score_package
+from medvision.evaluation.scoring import Scores, scores_of
 from medvision.models.package import load_package
 from medvision.records import Preprocessing, record_fingerprint
-
-# An image in each form that a member of a package takes: (window, side, channels) and uint8 (side, side, channels).
-Form = tuple[str, int, int]
-Forms = dict[Form, np.ndarray]
+from medvision.serving.engines import TorchEngine, open_engine
+from medvision.serving.reading import Form, Forms, read_forms
 
 
 @dataclass(frozen=True)
@@ -46,12 +46,18 @@ class Decision:
 class Predictor:
     """A model package, ready to answer."""
 
-    def __init__(self, package: Path, *, device: torch.device | None = None, batch_size: int = 32) -> None:
+    def __init__(
+        self, package: Path, *, device: torch.device | None = None, batch_size: int = 32, engine: str = "torch",
+        cache: Path | None = None,
+    ) -> None:  # fmt: skip
+        """Load a package, whole and undamaged; ``cache`` is where engines other than torch keep what they export."""
         self.info, networks = load_package(package)
         self.digest = record_fingerprint(self.info)
-        self._networks = [place(network, device or torch.device("cpu")) for network in networks]
-        self._batch_size = batch_size
-        self._forms = sorted({_form(member.preprocessing) for member in self.info.members})
+        # What explains an answer is PyTorch, whatever computes it.
+        self._torch = TorchEngine(networks, device or torch.device("cpu"), batch_size)
+        self.engine = open_engine(engine, self._torch, cache=cache or package, digest=self.digest)
+        self._explaining = threading.Lock()
+        self.forms = sorted({_form(member.preprocessing) for member in self.info.members})
 
     def predict(
         self, sources: Sequence[ImageSource | Path | bytes], *, formats: tuple[str, ...] = DATASET_FORMATS
@@ -64,18 +70,24 @@ class Predictor:
 
         A window of the source's own is passed over: the members see what they were trained on.
         """
-        source = source if isinstance(source, ImageSource) else ImageSource(source)
-        windows = {window for window, _, _ in self._forms}
-        images = {window: decode_image(replace(source, window=window), formats) for window in windows}
-        return {form: fit_to_square(images[form[0]], *form[1:]) for form in self._forms}
+        return read_forms(source, self.forms, formats)
 
     def answer(self, images: Sequence[Forms]) -> list[Prediction]:
         """Predict images that were read."""
-        inputs = {form: np.stack([image[form] for image in images]) for form in self._forms}
-        scores = score_package(
-            self.info, self._networks, lambda member: inputs[_form(member)], batch_size=self._batch_size
-        )
-        return [self._answer(row) for row in scores.y_score]
+        return [self.name_row(row) for row in self.score(images).y_score]
+
+    def score(self, images: Sequence[Forms]) -> Scores:
+        """Return the probabilities of images that were read, and those of each member."""
+        inputs = {form: np.stack([image[form] for image in images]) for form in self.forms}
+        return scores_of(self.info, self.engine.logits(lambda member: inputs[_form(member)]))
+
+    def explain(self, image: Forms, label: str) -> np.ndarray:
+        """Return where in an image the networks see a class, float32 (H, W) in [0, 1] of the largest member's input."""
+        index = self.info.classes.index(label)
+        with self._explaining:
+            return package_saliency(
+                self.info, self._torch.networks, lambda member: image[_form(member)][np.newaxis], 0, index
+            )
 
     def decide(self, prediction: Prediction) -> Decision:
         """Return what a prediction comes to."""
@@ -90,7 +102,8 @@ class Predictor:
         names = tuple(name for name, is_in in zip(self.info.classes, held, strict=True) if is_in)
         return Decision(names, len(names) != 1, calls)
 
-    def _answer(self, row: np.ndarray) -> Prediction:
+    def name_row(self, row: np.ndarray) -> Prediction:
+        """Return probabilities (k,) by the names of their classes, and the most probable one."""
         best = int(row.argmax())
         probabilities = {name: float(value) for name, value in zip(self.info.classes, row, strict=True)}
         return Prediction(self.info.classes[best], float(row[best]), probabilities)
