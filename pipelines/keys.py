@@ -1,4 +1,4 @@
-"""The keys that verdicts are signed with: make a pair, or show the public one."""
+"""Keys: the pair that verdicts are signed with, and the API keys of the prediction service."""
 
 from __future__ import annotations
 
@@ -7,13 +7,24 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pipelines.api_keys import ApiKeyList, NewApiKey, create_api_key, list_api_keys, revoke_api_key
 from pipelines.console import say
 from pipelines.options import ConfigFile, Set, configure
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-Action = Annotated[str, typer.Argument(help="init: make a pair unless there is one; show: print the public key.")]
+    from medvision.serving.api_keys import ApiKey
+
+_ACTIONS = {"init": None, "show": None, "create": "NAME", "list": None, "revoke": "ID"}
+_HELP = (
+    "init: make the pair that verdicts are signed with, unless there is one; show: print its public key; create NAME, "
+    "list, revoke ID: the API keys of the prediction service."
+)
+Action = Annotated[str, typer.Argument(help=_HELP)]
+Subject = Annotated[str | None, typer.Argument(metavar="[NAME|ID]", help="Of the API key to make or to revoke.")]
+Role = Annotated[str, typer.Option(help="What a new API key may: predict, read (figures and usage) or admin (both).")]
+PerMinute = Annotated[int, typer.Option(min=1, help="How many images a new API key may send in a minute.")]
 
 
 @dataclass(frozen=True)
@@ -24,16 +35,33 @@ class PublicKey:
     fingerprint: str
 
 
-def keys(action: Action, config: ConfigFile = None, set_: Set = None) -> PublicKey:
-    """Make the keys that verdicts are signed with, or show the public one."""
-    from medvision.errors import ConfigInvalid
-
-    if action not in {"init", "show"}:
-        raise ConfigInvalid(f"keys expects init or show; found {action!r}.")
+def keys(
+    action: Action, subject: Subject = None, role: Role = "predict", per_minute: PerMinute = 600,
+    config: ConfigFile = None, set_: Set = None,
+) -> PublicKey | NewApiKey | ApiKeyList | ApiKey:  # fmt: skip
+    """Keys: those that verdicts are signed with, and the API keys of the prediction service."""
+    _check(action, subject)
     state = configure(config, None, set_).paths.state
+    if action == "create":
+        return create_api_key(state, str(subject), role, per_minute)
+    if action == "list":
+        return list_api_keys(state)
+    if action == "revoke":
+        return revoke_api_key(state, str(subject))
     if action == "init":
         _init(state)
     return _show(state)
+
+
+def _check(action: str, subject: str | None) -> None:
+    from medvision.errors import ConfigInvalid
+
+    if action not in _ACTIONS:
+        raise ConfigInvalid(f"keys expects {', '.join(_ACTIONS)}; found {action!r}.")
+    expected = _ACTIONS[action]
+    if (expected is None) != (subject is None):
+        # Without what was given, which may be a whole API key.
+        raise ConfigInvalid(f"keys {action} expects {expected or 'nothing'} after it.")
 
 
 def _init(state: Path) -> None:
