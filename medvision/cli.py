@@ -25,6 +25,7 @@ from pipelines.adapt import adapt
 from pipelines.approve import approve
 from pipelines.archive import archive
 from pipelines.audit import audit
+from pipelines.audit_log import audit_log
 from pipelines.compare import compare
 from pipelines.console import leave_stdout_to_json
 from pipelines.demo import demo
@@ -50,7 +51,7 @@ from pipelines.verify import verify
 
 STEPS = (
     adapt, normalize, audit, train, ensemble, test, evaluate, compare, validate, verify, register, approve, promote,
-    rollback, archive, history, evidence, serve, predict, ui, pipeline, sync, keys, phantom, demo,
+    rollback, archive, history, evidence, serve, predict, audit_log, ui, pipeline, sync, keys, phantom, demo,
 )  # fmt: skip
 
 app = typer.Typer(
@@ -81,7 +82,12 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 
 def main_step(step: Callable[..., Any]) -> NoReturn:
     """Run one step with the arguments of the command line, as ``python -m pipelines.STEP`` does."""
-    main([step.__name__, *sys.argv[1:]])
+    main([command_name(step), *sys.argv[1:]])
+
+
+def command_name(step: Callable[..., Any]) -> str:
+    """Return the name of a step as it is typed: audit-log is the function ``audit_log``."""
+    return step.__name__.replace("_", "-")
 
 
 def _fail(error: Exception, exit_code: int) -> NoReturn:
@@ -154,4 +160,4 @@ def _option(name: str, option: Any) -> inspect.Parameter:
 
 
 for _step in STEPS:
-    app.command(_step.__name__)(_command(_step))
+    app.command(command_name(_step))(_command(_step))

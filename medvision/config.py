@@ -245,6 +245,24 @@ class RegistryConfig(_Section):
     )
 
 
+class ServingConfig(_Section):
+    """How predictions are served."""
+
+    audit_url: str = Field(
+        "",
+        description="Where the audit log is: sqlite:///PATH or postgresql://USER@HOST/DATABASE; audit.db in the state "
+        "folder if not given.",
+    )
+
+    @field_validator("audit_url")
+    @classmethod
+    def _has_no_password(cls, url: str) -> str:
+        # Settings are recorded with every run.
+        if re.search(r"://[^/@]*:[^/]*@|[?&]password=", url):
+            raise ValueError("must not hold a password: give it in PGPASSWORD, or in the file that PGPASSFILE names")
+        return url
+
+
 class CardConfig(_Section):
     """What only people can say of a model: it stands in the model card, and what is not said is named as missing."""
 
@@ -294,6 +312,7 @@ class Config(_Section):
     performance: PerformanceConfig = PerformanceConfig()
     tracking: TrackingConfig = TrackingConfig()
     registry: RegistryConfig = RegistryConfig()
+    serving: ServingConfig = ServingConfig()
     card: CardConfig = CardConfig()
     paths: PathsConfig = Field(default_factory=PathsConfig)
 
@@ -323,6 +342,11 @@ class Config(_Section):
     def dataset_dir(self) -> Path:
         """Return the folder that holds the records of the dataset."""
         return self.paths.state / "datasets" / self.dataset_name
+
+    @property
+    def audit_url(self) -> str:
+        """Return where the audit log of predictions is."""
+        return self.serving.audit_url or f"sqlite:///{(self.paths.state / 'audit.db').absolute()}"
 
 
 def load_config(

@@ -80,7 +80,7 @@ class TestSetChanged(FingerprintMismatch):
 
 
 class LedgerBroken(DataInvalid):
-    """The ledger of a test set or of a registered model was edited, shortened or reordered."""
+    """The ledger of a test set or of a registered model, or the audit log, was edited, shortened or reordered."""
 
 
 class OperatingPointUnattainable(DataInvalid):
@@ -117,6 +117,10 @@ class TryAgainLater(MedvisionError):
 
 class TrackingUnavailable(TryAgainLater):
     """The tracking server or the registry did not answer."""
+
+
+class AuditUnavailable(TryAgainLater):
+    """The audit log could not be written: what it can't hold may not be answered."""
 
 
 class DiskFull(TryAgainLater, OSError):

@@ -128,8 +128,12 @@ def sha256_file(path: Path) -> str:
 
 def fingerprint(value: Any) -> str:
     """Return the SHA-256 of a JSON-like value in canonical form, in hexadecimal."""
-    canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    return hashlib.sha256(canonical.encode()).hexdigest()
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def canonical_json(value: Any) -> str:
+    """Return the one text of a JSON-like value: keys sorted, no blanks; NaN and infinity raise ValueError."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
 def _sha256(file: BinaryIO) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipelines.audit_log import verify_log
 from pipelines.console import say
 from pipelines.dataset import SplitDataset, prepare_dataset
 from pipelines.models import ENVELOPE_FILE, PACKAGE, PREDICTIONS_FILE, VERDICT_FILE, outputs_dir, results_dir
@@ -53,7 +54,9 @@ def verify(
         config, dataset, set_,
         model=model, dataset_path=dataset_path, patient_pattern=patient_pattern, on_leak=on_leak,
     )  # fmt: skip
-    return run_verify(settings, prepare_dataset(settings), policies=policies)
+    verification = run_verify(settings, prepare_dataset(settings), policies=policies)
+    _verify_audit_log(settings)
+    return verification
 
 
 def run_verify(config: Config, dataset: SplitDataset, *, policies: Path | None = None) -> Verification:
@@ -149,6 +152,16 @@ def _check_ledger(verdict: Verdict, config: Config) -> str | None:
     if verdict.looks and (len(entries) < verdict.looks or entries[verdict.looks - 1].hash != verdict.ledger_head):
         return f"entry {verdict.looks} is not the one that the verdict was made after."
     return None
+
+
+def _verify_audit_log(config: Config) -> None:
+    """Verify the audit log of predictions, where there is one; LedgerBroken names the first row that was touched."""
+    from medvision.serving.audit_place import is_file, parse_url
+
+    place = parse_url(config.audit_url)
+    if not is_file(place) or Path(str(place.database)).is_file():
+        say("The audit log of predictions:")
+        verify_log(config, place)
 
 
 def _differs(what: str, signed: str, found: str) -> str | None:
