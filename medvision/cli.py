@@ -41,7 +41,8 @@ from pipelines.predict import predict
 from pipelines.promote import promote
 from pipelines.register import register
 from pipelines.rollback import rollback
-from pipelines.serve import serve
+from pipelines.serve_api import serve
+from pipelines.serve_mlflow import serve_mlflow
 from pipelines.sync import sync
 from pipelines.test import test
 from pipelines.train import train
@@ -51,7 +52,8 @@ from pipelines.verify import verify
 
 STEPS = (
     adapt, normalize, audit, train, ensemble, test, evaluate, compare, validate, verify, register, approve, promote,
-    rollback, archive, history, evidence, serve, predict, audit_log, ui, pipeline, sync, keys, phantom, demo,
+    rollback, archive, history, evidence, serve, serve_mlflow, predict, audit_log,
+    ui, pipeline, sync, keys, phantom, demo,
 )  # fmt: skip
 
 app = typer.Typer(

@@ -246,13 +246,17 @@ class RegistryConfig(_Section):
 
 
 class ServingConfig(_Section):
-    """How predictions are served."""
+    """How predictions are served, and what the service may take of a machine."""
 
     audit_url: str = Field(
         "",
         description="Where the audit log is: sqlite:///PATH or postgresql://USER@HOST/DATABASE; audit.db in the state "
         "folder if not given.",
     )
+    max_in_flight: int | None = Field(None, ge=1, description="Requests at a time; by the cores if not given.")
+    deadline_s: float = Field(10.0, gt=0, description="How long an answer may take, and how long a body may.")
+    drain_s: float = Field(20.0, gt=0, description="How long requests that are under way may go on at the end.")
+    watch_s: float = Field(2.0, gt=0, description="How often the registry is asked who is champion.")
 
     @field_validator("audit_url")
     @classmethod

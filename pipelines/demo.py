@@ -20,7 +20,7 @@ from pipelines.dataset import prepare_dataset
 from pipelines.options import configure
 from pipelines.phantom import phantom
 from pipelines.pipeline import pipeline
-from pipelines.serve import serve_command, serve_environment
+from pipelines.serve_mlflow import serve_command, serve_environment
 
 if TYPE_CHECKING:
     from medvision.registry.registration import Registration

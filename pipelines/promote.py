@@ -44,7 +44,7 @@ def promote(
     say(describe(entry))
     say(f"{version.name} version {version.number} is {to}.")
     if to == CHAMPION:
-        say(f'Serve it: medvision serve --model "{version.name}@champion"')
+        say(f'Serve it: medvision serve "{version.name}@champion"')
     return entry
 
 

@@ -10,7 +10,7 @@ import typer
 
 from pipelines.console import say
 from pipelines.options import ConfigFile, Set, configure
-from pipelines.serve import Host, Port
+from pipelines.serve_mlflow import Host, Port
 
 if TYPE_CHECKING:
     from medvision.config import Config

@@ -50,7 +50,7 @@ def flatten(row: Row) -> dict[str, Any]:
         return {name: values[name] for name in COLUMNS}
     except (ValueError, TypeError, KeyError):
         raise LedgerBroken(
-            f"Row {row.sequence} of the audit log is none of this version, or was edited. Run: medvision audit-log verify"
+            f"Row {row.sequence} of the audit log is of another version, or was edited. Run: medvision audit-log verify"
         ) from None
 
 

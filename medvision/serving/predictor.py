@@ -81,6 +81,10 @@ class Predictor:
         inputs = {form: np.stack([image[form] for image in images]) for form in self.forms}
         return scores_of(self.info, self.engine.logits(lambda member: inputs[_form(member)]))
 
+    def domain_distance(self, image: Forms) -> float | None:
+        """TEMPORARY until the domain branch is in."""
+        return None
+
     def explain(self, image: Forms, label: str) -> np.ndarray:
         """Return where in an image the networks see a class, float32 (H, W) in [0, 1] of the largest member's input."""
         index = self.info.classes.index(label)

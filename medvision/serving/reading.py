@@ -1,4 +1,4 @@
-"""An image file in each form that the members of a package take; without torch, which a decoding process does not need."""
+"""An image file in each form that the members of a package take, without torch: decoding needs none."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """TensorBoard as a sink: curves of all metrics, and the figures among the artifacts.
 
-It writes event files with TensorBoard's own record writer: torch's would make every step of the pipeline wait for torch, and
-TensorBoard's event writer gives two files of one second names that sort as 10 before 9, so that a continued curve would run backwards.
+It writes event files with TensorBoard's own record writer: torch's would make every step of the pipeline wait for
+torch, and TensorBoard's event writer gives files of one second names that sort as 10 before 9, so that a continued
+curve would run backwards.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ def run_folder(journal: Journal, runs_dir: Path) -> Path:
 
 
 def _next_file(folder: Path) -> RecordWriter:
-    """Begin an event file that TensorBoard reads after all files of ``folder``: it takes them in the order of their names."""
+    """Begin an event file that TensorBoard, which goes by names, reads after all others in a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     number = len(list(folder.glob("events.out.tfevents.*")))
     writer = RecordWriter((folder / f"events.out.tfevents.{int(time.time()):010d}.{number:06d}").open("xb"))

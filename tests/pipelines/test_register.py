@@ -284,7 +284,7 @@ def test_code_that_was_exchanged_is_not_served(desk, registered):
     own = code.read_text()
     code.write_text(f"print('mine')\n{own}")
     try:
-        outcome = desk.call("serve", "--model", f"{MODEL}/1")
+        outcome = desk.call("serve-mlflow", "--model", f"{MODEL}/1")
     finally:
         code.write_text(own)
     assert outcome.code == 3 and outcome.out == ""

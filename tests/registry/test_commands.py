@@ -49,7 +49,7 @@ def test_a_promotion_says_what_is_in_the_ledger(registry):
     ended = promoted(registry, 1, "1.0.0")
     assert "promote version 1 to champion" in ended.out
     assert "production" in ended.out and "Better." in ended.out
-    assert f'medvision serve --model "{NAME}@champion"' in ended.out
+    assert f'medvision serve "{NAME}@champion"' in ended.out
     assert registry.state_of() == ({"champion": 1, "v1-0-0": 1}, {1: "Production"})
 
 

@@ -21,7 +21,7 @@ Port = Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")]
 Host = Annotated[str, typer.Option(help="Address to listen on; this machine only by default.")]
 
 
-def serve(
+def serve_mlflow(
     model: RegisteredModel,
     port: Port = 5001,
     host: Host = "127.0.0.1",
@@ -51,7 +51,7 @@ def check_servable(config: Config, model: str) -> None:
     from medvision.tracking.mlflow_sink import tracking_uri
 
     client, state = open_registry(config), config.paths.state
-    found = look_up(tracking_uri(config), model, again="serve")
+    found = look_up(tracking_uri(config), model, again="serve-mlflow")
     with open_package(tracking_uri(config), found) as (package, files):
         require_verdict(found.name, verify_digest(package), files.path(VERDICTS), state=state)
         require_loader(found.name, files, promoted_code(client, found, trusted_keys(state)))
@@ -74,4 +74,4 @@ def serve_environment(config: Config | None = None) -> dict[str, str]:
 if __name__ == "__main__":
     from medvision.cli import main_step
 
-    main_step(serve)
+    main_step(serve_mlflow)
