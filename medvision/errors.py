@@ -163,6 +163,12 @@ class MediaUnsupported(RequestRefused):
     http_status = 415
 
 
+class MisdirectedRequest(RequestRefused):
+    """A request names another host than this one, as a web page from elsewhere would have a browser do."""
+
+    http_status = 421
+
+
 class Overloaded(RequestRefused):
     """The service, or the API key, has as many requests as it may; ``retry_after_s`` is when to ask again."""
 

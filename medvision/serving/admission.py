@@ -22,7 +22,7 @@ class Admission:
         self._held_bytes = 0
 
     def check(self) -> None:
-        """Raise what ``slot`` would: a request that has no place is refused before its body is read."""
+        """Raise what ``slot`` would, before anything of a request is read."""
         if self.is_draining:
             raise NotServing("The service is about to stop. Try again.")
         if self.in_flight >= self.limit:

@@ -11,7 +11,8 @@ from typing import Any
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from medvision.serving.problems import problem, render
+from medvision.errors import MisdirectedRequest, RequestRefused
+from medvision.serving.problems import problem
 from medvision.serving.service import Service
 
 _LOG = logging.getLogger(__name__)
@@ -24,6 +25,8 @@ _HEADERS = {
     "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
     "Cache-Control": "no-store",
 }
+# What has to have a place among those that are answered.
+_ADMITTED = "/api/v1/predict"
 _STRICT = "default-src 'none'; frame-ancestors 'none'"
 _PAGE = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
@@ -60,7 +63,15 @@ class Border:
             await send(message)
 
         try:
-            await (self._app if self._is_for_us(scope) else _not_ours(request_id))(scope, receive, send_on)
+            if not self._is_for_us(scope):
+                raise MisdirectedRequest("The host that was asked for is not this one.")
+            if scope["path"].startswith(_ADMITTED):
+                # Here, where it costs least: a flood must not slow down those who have a place.
+                self._service.admission.check()
+            await self._app(scope, receive, send_on)
+        except RequestRefused as error:
+            self._service.metrics.error(type(error).__name__)
+            await problem(error, request_id)(scope, receive, send_on)
         except Exception as error:
             _log(error, request_id)
             if status == [500]:
@@ -81,14 +92,10 @@ class Border:
         return (host[0] or host[2]) in self._service.hosts
 
 
-def _not_ours(request_id: str) -> ASGIApp:
-    return render(421, "misdirected-request", "The host that was asked for is not this one.", request_id)
-
-
 def _endpoint(scope: Scope) -> str:
     """Return the template of the route, so that whatever strangers ask for is one."""
     route: Any = scope.get("route")
-    return getattr(route, "path", "") or "other"
+    return getattr(route, "path", "") or (_ADMITTED if scope["path"].startswith(_ADMITTED) else "other")
 
 
 def _log(error: Exception, request_id: str) -> None:

@@ -56,7 +56,6 @@ class Asked:
 async def predict(request: Request, caller: CallerKey) -> Answer:
     """Answer one image: the most probable class, and the calibrated probability of each."""
     service = service_of(request)
-    service.admission.check()
     async with _one_file(request, service) as form:
         with service.admission.slot():
             asked = _begin(request, service, caller, "predict")
@@ -78,7 +77,6 @@ async def predict_advanced(
 ) -> AdvancedAnswer:
     """Answer one image, with all that a person needs to weigh the answer."""
     service = service_of(request)
-    service.admission.check()
     async with _one_file(request, service) as form:
         with service.admission.slot():
             asked = _begin(request, service, caller, "predict/advanced")
@@ -98,7 +96,6 @@ async def predict_advanced(
 async def predict_batch(request: Request, caller: CallerKey) -> BatchAnswer:
     """Answer many images; one that can't be read is reported, and the others are answered."""
     service = service_of(request)
-    service.admission.check()
     async with read_form(
         request, service.admission, field="images", max_files=MAX_FILES, max_bytes=_MAX_BATCH_BYTES,
         timeout_s=service.deadline_s,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import Annotated
 
@@ -27,7 +28,8 @@ async def livez() -> Alive:
 @router.get("/readyz", responses={503: {"model": Ready, "description": "Why requests are not answered."}})
 async def readyz(request: Request, response: Response) -> Ready:
     """Tell whether requests are answered as they should be, with 503 and the reasons if not."""
-    reasons = service_of(request).reasons()
+    # The audit log may have to be tried, which takes its time.
+    reasons = await asyncio.to_thread(service_of(request).reasons)
     response.status_code = 503 if reasons else 200
     return Ready(status="not_ready" if reasons else "ready", reasons=reasons)
 
@@ -36,7 +38,7 @@ async def readyz(request: Request, response: Response) -> Ready:
 async def health(request: Request) -> Health:
     """Tell what a person wants to know at a glance; always 200."""
     service = service_of(request)
-    present, reasons = service.roster.present, service.reasons()
+    present, reasons = service.roster.present, await asyncio.to_thread(service.reasons)
     problem = [present.problem] if present.problem and present.problem not in reasons else []
     return Health(
         status="not_ready" if reasons else "ready",
