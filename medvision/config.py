@@ -23,6 +23,9 @@ NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 Strategy = Literal["head", "partial", "full"]
 Optimizer = Literal["adamw", "adam", "adamax", "sgd"]
 
+# That of a URL, before its last @ or among its parameters.
+_PASSWORD = re.compile(r"(?<=://)([^/@:]*):.*(?=@)|([?&]password)=[^&]*")
+
 _MAX_DEPTH = 20
 _OPENING = (
     yaml.BlockMappingStartToken,
@@ -262,7 +265,7 @@ class ServingConfig(_Section):
     @classmethod
     def _has_no_password(cls, url: str) -> str:
         # Settings are recorded with every run.
-        if re.search(r"://[^/@]*:[^/]*@|[?&]password=", url):
+        if _PASSWORD.search(url):
             raise ValueError("must not hold a password: give it in PGPASSWORD, or in the file that PGPASSFILE names")
         return url
 
@@ -477,7 +480,9 @@ def _explain(error: Any) -> str:
     place = [str(part) for part in error["loc"]]
     key = ".".join(place)
     if error["type"] != "extra_forbidden":
-        return _with_found(f"{key}: {error['msg'].removeprefix('Value error, ')}", repr(error["input"]))
+        return _with_found(
+            f"{key}: {error['msg'].removeprefix('Value error, ')}", _PASSWORD.sub(r"\1\2:***", repr(error["input"]))
+        )
     return f"{key}: unknown setting. {nearest_setting(key)}".strip()
 
 

@@ -22,8 +22,8 @@ from medvision.serving.audit_place import (
     writing_engine,
 )
 
-# At 500 bytes a row, 2.5 MB in memory.
-_PAGE = 5000
+# At 1 kB a row, a megabyte in memory.
+_PAGE = 1000
 
 _METADATA = MetaData()
 _ROWS = Table(

@@ -12,7 +12,8 @@ from medvision.cli import app
 
 STEPS = (
     "adapt", "normalize", "audit", "train", "ensemble", "test", "evaluate", "compare", "validate", "verify", "register",
-    "approve", "promote", "rollback", "archive", "history", "evidence", "serve", "predict", "ui", "pipeline",
+    "approve", "promote", "rollback", "archive", "history", "evidence", "serve", "predict", "audit-log", "ui",
+    "pipeline",
 )  # fmt: skip
 MLPROJECT = yaml.safe_load((ROOT / "MLproject").read_text())
 ENTRY_POINTS = MLPROJECT["entry_points"]
@@ -44,7 +45,7 @@ def test_main_is_the_pipeline():
 def test_entry_point_runs_its_step(step):
     """An entry point runs its own step, and passes each parameter to the argument or option of the same name."""
     program, *words = shlex.split(ENTRY_POINTS[step]["command"])
-    assert [program, *words[:2]] == ["python", "-m", f"pipelines.{step}"]
+    assert [program, *words[:2]] == ["python", "-m", f"pipelines.{step.replace('-', '_')}"]
     arguments = arguments_of(step)
     first = 2 + len(arguments)
     assert words[2:first] == [f"{{{name}}}" for name in arguments]

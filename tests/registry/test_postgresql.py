@@ -1,13 +1,5 @@
 """The gate on PostgreSQL, on a server that the test starts; skipped where PostgreSQL is not installed."""
 
-import contextlib
-import os
-import pwd
-import shutil
-import subprocess
-import uuid
-from pathlib import Path
-
 import pytest
 from registry_cases import BAD, NAME, Registry
 from sqlalchemy import create_engine, text
@@ -17,59 +9,22 @@ from medvision.errors import GateFailed
 from medvision.registry.promotion import approve, promote, read_ledger, rollback
 from medvision.registry.verification import check_registry
 from medvision.validation.keys import load_trusted_keys
+from tests.postgresql_server import running_postgresql
 
 pytestmark = pytest.mark.slow
 
 
-def find_binaries():
-    """Return the folder of initdb and pg_ctl, the newest of Debian's or that on the PATH; None without one."""
-    folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: float(path.parent.name), reverse=True)
-    found = next((folder for folder in folders if (folder / "initdb").exists()), None)
-    on_path = shutil.which("initdb")
-    return found or (Path(on_path).resolve().parent if on_path else None)
-
-
 @pytest.fixture(scope="module")
 def postgres():
-    """Start PostgreSQL on a socket of its own; return the folder of the socket."""
-    binaries = find_binaries()
-    if binaries is None:
-        pytest.skip("no PostgreSQL here: apt-get install postgresql")
-    # Sockets have short paths, and PostgreSQL does not start as root.
-    folder = Path("/tmp") / f"medvision-pg-{uuid.uuid4().hex[:8]}"
-    folder.mkdir()
-    prefix, user = [], pwd.getpwuid(os.getuid()).pw_name
-    if os.getuid() == 0:
-        user = "postgres"
-        try:
-            shutil.chown(folder, user, user)
-        except LookupError:
-            pytest.skip("running as root, and there is no user postgres to start PostgreSQL as")
-        prefix = ["runuser", "-u", user, "--"]
-    data = folder / "data"
-    options = f"-c listen_addresses= -c unix_socket_directories={folder} -c fsync=off"
-    try:
-        run = {"check": True, "cwd": folder, "stdout": subprocess.DEVNULL}
-        subprocess.run([*prefix, binaries / "initdb", "-D", data, "-A", "trust", "-U", "gate"], **run)
-        subprocess.run(
-            [*prefix, binaries / "pg_ctl", "-D", data, "-w", "-l", folder / "log", "-o", options, "start"], **run
-        )
-        yield folder
-    finally:
-        with contextlib.suppress(subprocess.CalledProcessError):
-            subprocess.run([*prefix, binaries / "pg_ctl", "-D", data, "-m", "immediate", "stop"], **run)
-        shutil.rmtree(folder, ignore_errors=True)
+    """Start PostgreSQL."""
+    with running_postgresql() as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
 def stored(postgres, tmp_path_factory):
     """Return a gated registry in the server."""
-    return Registry.make(tmp_path_factory.mktemp("stored") / "project", uri(postgres, "postgres"))
-
-
-def uri(postgres, database):
-    """Return the URI of a database as anybody would write it."""
-    return f"postgresql://gate@/{database}?host={postgres}"
+    return Registry.make(tmp_path_factory.mktemp("stored") / "project", postgres.uri("postgres"))
 
 
 @pytest.fixture
