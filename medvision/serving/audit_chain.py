@@ -141,6 +141,6 @@ def _added_between(heads: Sequence[Head]) -> set[int]:
 
 def _broken(number: int, what: str) -> LedgerBroken:
     return LedgerBroken(
-        f"Row {number} of the audit log {what}: what was answered is no longer proven. "
+        f"Row {number} of the audit log {what}. What was answered is no longer proven from there on. "
         "Keep the log as it is for whoever investigates, and compare it with a backup."
     )

@@ -77,7 +77,7 @@ def reading_engine(url: URL) -> Engine:
         raise DataInvalid(
             f"There is no audit log at {url.database}. `medvision serve` makes it; name another with --url."
         )
-    return _sqlite(url, "ro")
+    return _sqlite(url, "ro&immutable=1" if _is_frozen(url) else "ro")
 
 
 def make_file(path: Path) -> None:
@@ -106,6 +106,11 @@ def lock_session(connection: Connection, url: URL) -> None:
     connection.commit()
     if not is_held:
         raise _held(url)
+
+
+def _is_frozen(url: URL) -> bool:
+    """Tell whether a file lies where SQLite can't make the files beside it that it reads with, and needs none."""
+    return not os.access(Path(str(url.database)).parent, os.W_OK) and not Path(f"{url.database}-wal").exists()
 
 
 def _sqlite(url: URL, mode: str) -> Engine:
