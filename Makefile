@@ -38,11 +38,12 @@ format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# What some tests need beside Python: a browser and a PostgreSQL server. Without them those tests say that they are
-# skipped.
+# What some tests need beside Python: a browser, a PostgreSQL server and Prometheus. Without them those tests say that
+# they are skipped. Debian starts a Prometheus of its own, which nobody here uses.
 system-packages:
-	@command -v chromium >/dev/null && ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 \
-		|| { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium postgresql; }
+	@command -v chromium >/dev/null && command -v promtool >/dev/null && ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 \
+		|| { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium postgresql prometheus \
+		&& { [ ! -d /run/systemd/system ] || systemctl disable --quiet --now prometheus; }; }
 
 benchmarks: setup
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done

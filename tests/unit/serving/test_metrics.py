@@ -124,6 +124,9 @@ def test_slots_are_apart(metrics):
     assert loaded(metrics) == (["1.1.0"], ["1.1.0", "1.1.0"])
     metrics.unloaded("challenger")
     assert loaded(metrics) == (["1.1.0"], ["1.1.0"])
+    metrics.loaded("m", "1.1.0", "bb", "onnx", "production", slot="challenger")
+    metrics.unloaded("challenger")
+    assert loaded(metrics) == (["1.1.0"], ["1.1.0"])
 
 
 def test_no_scrape_finds_a_gap(metrics):
