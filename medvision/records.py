@@ -154,6 +154,41 @@ class Conformal:
 
 
 @dataclass(frozen=True)
+class DomainView:
+    """What train images are like in one view: mean and scale of its d numbers, and k directions in which they vary.
+
+    ``centre`` (d,), ``scale`` (d,), ``directions`` (k, d) and ``variances`` (k,) are float16, little-endian, in base64:
+    a tenth of what they take as numbers of JSON. ``residual``: variance in all other directions. ``limits``: squared
+    distances within and off the directions that 99 % of train images stay below while they are not learnt from.
+    """
+
+    name: str
+    centre: str
+    scale: str
+    directions: str
+    variances: str
+    residual: float
+    limits: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Domain:
+    """What images a package was made for: how unlike train an image may be, fitted on train and on val.
+
+    A new patient's image is within ``threshold`` with probability ``coverage``, which is below the usual 99.5 % where
+    ``n_calibration`` val patients, or cases if patients are unknown, are too few: the threshold is the largest of them
+    then. ``descriptor``: version of what images are described by. ``n_train``: images that were learnt from.
+    """
+
+    views: tuple[DomainView, ...]
+    threshold: float
+    coverage: float
+    n_train: int
+    n_calibration: int
+    descriptor: int
+
+
+@dataclass(frozen=True)
 class OperatingPointFigures:
     """What an operating point that was frozen on val does on the test split.
 
@@ -279,8 +314,8 @@ class Combination:
 class PackageInfo:
     """All that a prediction needs beside the weights, and where the weights come from.
 
-    What was fitted on val stands in ``combination``, ``operating_points`` and ``conformal``. ``run_key`` is the run
-    that made the package.
+    What was fitted on val stands in ``combination``, ``operating_points``, ``conformal`` and ``domain``. ``run_key`` is
+    the run that made the package.
     """
 
     name: str
@@ -295,6 +330,7 @@ class PackageInfo:
     run_key: str
     weights_sha256: str = ""
     medvision_version: str = ""
+    domain: Domain | None = None
 
 
 @dataclass(frozen=True)
@@ -487,6 +523,7 @@ class Details:
     ``uncalibrated``: ECE, Brier and NLL of the scores before the package's temperature. ``aurc`` is the area under the
     risk-coverage curve, ``excess_aurc`` what it has over that of the best order. ``looks``: how often this test set has
     been used. ``disagreement_auroc``: how well the disagreement of the members tells wrong from right predictions.
+    ``indeterminate``: the share of test images outside the package's domain.
     """
 
     package_digest: str
@@ -505,6 +542,7 @@ class Details:
     cross_validation: CrossValidation | None = None
     speed: Speed | None = None
     disagreement_auroc: float | None = None
+    indeterminate: Figure | None = None
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ from pipelines.options import (
 )
 from pipelines.pictures import WITH_IMAGES, draw_pictures
 from pipelines.robustness import measure_robustness
-from pipelines.scoring import Scored, check_lineage, look_at_test_set, score_test_set
+from pipelines.scoring import Scored, check_lineage, look_at_test_set, measure_indeterminate, score_test_set
 from pipelines.speed import measure_package
 from pipelines.subgroups import measure_subgroups, subgroup_columns
 from pipelines.train import resolve
@@ -173,10 +173,11 @@ def _extend(
     config: Config,
     recorder: Recorder,
 ) -> Details:
-    """Add what was asked for."""
+    """Add the share of images outside the domain, and what was asked for."""
     from medvision.evaluation.diversity import pairwise_diversity
 
     info, networks = scored.info, scored.networks
+    details = dataclasses.replace(details, indeterminate=measure_indeterminate(scored, dataset, config))
     if len(info.members) > 1:
         names = tuple(member.model for member in info.members)
         if len(set(names)) < len(names):

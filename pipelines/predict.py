@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from medvision.config import Config
     from medvision.errors import DecodeRejected
     from medvision.registry.packages import FoundModel
-    from medvision.serving.predictor import Prediction, Predictor
+    from medvision.serving.batches import Answer
+    from medvision.serving.predictor import Predictor
 
 _LOG = logging.getLogger("medvision.predict")
 
@@ -116,7 +117,7 @@ def _load(package: Path, config: Config) -> Predictor:
     return Predictor(package, device=choose_device(config.performance), batch_size=_BATCH)
 
 
-def _answer(predictor: Predictor, files: Sequence[Path], config: Config) -> Iterator[Prediction | DecodeRejected]:
+def _answer(predictor: Predictor, files: Sequence[Path], config: Config) -> Iterator[Answer | DecodeRejected]:
     from medvision.data.parallel import with_progress
     from medvision.serving.batches import answer_files
 
@@ -125,16 +126,19 @@ def _answer(predictor: Predictor, files: Sequence[Path], config: Config) -> Iter
     return with_progress(answers, len(files), "Predicting")
 
 
-def _row(path: Path, answer: Prediction | DecodeRejected, predictor: Predictor, found: FoundModel) -> dict[str, Any]:
+def _row(path: Path, answer: Answer | DecodeRejected, predictor: Predictor, found: FoundModel) -> dict[str, Any]:
     """Return a row; of a file that could not be read, it has the error and nothing else."""
     from medvision.errors import DecodeRejected
 
     origin = {"model": found.name, "version": found.version or found.number, "package_digest": predictor.digest}
     if isinstance(answer, DecodeRejected):
         return {"path": str(path), "error": str(answer), **origin}
-    decision = predictor.decide(answer)
-    row: dict[str, Any] = {"path": str(path), "label": answer.label, "confidence": answer.confidence}
-    row |= {f"probability_{name}": value for name, value in answer.probabilities.items()}
+    prediction, distance = answer.prediction, answer.domain_distance
+    decision = predictor.decide(prediction)
+    row: dict[str, Any] = {"path": str(path), "label": prediction.label, "confidence": prediction.confidence}
+    row |= {f"probability_{name}": value for name, value in prediction.probabilities.items()}
+    if distance is not None:
+        row |= {"domain_distance": distance, "indeterminate": distance > 1}
     if decision.prediction_set is not None:
         row |= {"prediction_set": list(decision.prediction_set), "abstained": decision.is_abstention}
     return row | {f"called_{name}": is_called for name, is_called in decision.calls.items()} | origin
@@ -148,6 +152,7 @@ def _columns(predictor: Predictor) -> list[tuple[str, str]]:
         ("label", "text"),
         ("confidence", "number"),
         *((f"probability_{name}", "number") for name in info.classes),
+        *([] if info.domain is None else [("domain_distance", "number"), ("indeterminate", "flag")]),
         *([] if info.conformal is None else [("prediction_set", "texts"), ("abstained", "flag")]),
         *((f"called_{point.class_name}", "flag") for point in info.operating_points),
         ("error", "text"),

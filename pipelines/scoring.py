@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from medvision.evaluation.predictions import Predictions
     from medvision.evaluation.scoring import Scores
     from medvision.models.network import Network
-    from medvision.records import PackageInfo, Preprocessing
+    from medvision.records import Figure, PackageInfo, Preprocessing
     from pipelines.dataset import SplitDataset
 
 
@@ -86,6 +86,17 @@ def score_split(
     return score_package(info, placed, lambda form: open_images(form, rows, dataset, config), batch_size=64)
 
 
+def measure_indeterminate(scored: Scored, dataset: SplitDataset, config: Config) -> Figure | None:
+    """Return the share of test images outside the package's domain, which would not be answered; None without one."""
+    from medvision.evaluation.domain import domain_preprocessing, measure_distances
+    from medvision.evaluation.intervals import proportion
+
+    if scored.info.domain is None:
+        return None
+    images = open_images(domain_preprocessing(scored.info), dataset.split.indices("test"), dataset, config)
+    return proportion(measure_distances(images, scored.info.domain) > 1, scored.predictions.groups)
+
+
 def open_images(preprocessing: Preprocessing, rows: np.ndarray, dataset: SplitDataset, config: Config) -> ImageRows:
     """Open some rows of the dataset as a member of a package takes them."""
     from medvision.data.cache import ImageRows, open_cache
@@ -123,19 +134,25 @@ def pack(
     *,
     rule: str = "soft",
 ) -> tuple[PackageInfo, float]:
-    """Fit on val how members are combined and what turns scores into decisions, and only then save the package.
+    """Fit on val how members are combined, what turns scores into decisions, and the domain, and only then save.
 
     Return the package and its accuracy on val. A package that is already there stays if nothing can be fitted, as an
     operating point on too few cases.
     """
     from medvision.evaluation.decisions import fit_decisions
+    from medvision.evaluation.domain import domain_preprocessing, fit_domain
     from medvision.models.package import save_package
     from medvision.training.ensembling import fit_combination
 
     rows = dataset.split.indices("val")
     members = score_split(info, networks, dataset, config, "val").members
     table = dataset.manifest.rows.iloc[rows]
-    combination, y_score = fit_combination(rule, members, table.label.to_numpy(), table.group.factorize()[0])
+    groups = table.group.factorize()[0]
+    combination, y_score = fit_combination(rule, members, table.label.to_numpy(), groups)
     val = make_predictions(dataset, rows, y_score)
     fitted = fit_decisions(dataclasses.replace(info, combination=combination), val, config.evaluation)
+    form = domain_preprocessing(info)
+    seen = open_images(form, dataset.split.indices("train"), dataset, config)
+    domain = fit_domain(seen, open_images(form, rows, dataset, config), units=groups)
+    fitted = dataclasses.replace(fitted, domain=domain)
     return save_package(folder, fitted, networks), float((val.y_pred == val.y_true).mean())

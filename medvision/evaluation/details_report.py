@@ -30,6 +30,8 @@ def _sections(details: Details, evaluation: Evaluation) -> Iterator[str]:
     if details.conformal and details.abstention:
         yield _sets(details.conformal, details.abstention, evaluation.classes)
     yield _selection(details)
+    if details.indeterminate:
+        yield _domain(details.indeterminate)
     for each in describe_tables(details):
         yield f"{each.title}: {each.note}\n\n" + table(each.header, each.rows)
     if details.speed:
@@ -86,6 +88,13 @@ def _selection(details: Details) -> str:
     )
     header = ("from", "answered", "95 % interval", "accuracy", "95 % interval")
     return f"{heading}\n\n" + table(header, rows)
+
+
+def _domain(outside: Figure) -> str:
+    return (
+        f"Domain: {value(outside)} {interval(outside)} of the test images, {outside.successes} of {outside.n}, are so "
+        "unlike those of train\nthat a service calls them indeterminate; about 0.005 are expected of images like val's."
+    )
 
 
 def _speed(speed: Speed) -> str:

@@ -12,6 +12,7 @@ import torch
 
 from medvision.data.decode import DATASET_FORMATS, ImageSource
 from medvision.evaluation.conformal import prediction_sets
+from medvision.evaluation.domain import domain_distances, domain_preprocessing
 from medvision.evaluation.explain import package_saliency
 from medvision.evaluation.operating_point import is_called
 from medvision.evaluation.scoring import Scores, scores_of
@@ -72,6 +73,13 @@ class Predictor:
         """
         return read_forms(source, self.forms, formats)
 
+    def domain_distance(self, image: Forms) -> float | None:
+        """Return how unlike train an image that was read is, outside of the domain above 1; None without a domain."""
+        if self.info.domain is None:
+            return None
+        form = _form(domain_preprocessing(self.info))
+        return float(domain_distances(image[form][np.newaxis], self.info.domain)[0])
+
     def answer(self, images: Sequence[Forms]) -> list[Prediction]:
         """Predict images that were read."""
         return [self.name_row(row) for row in self.score(images).y_score]
@@ -80,10 +88,6 @@ class Predictor:
         """Return the probabilities of images that were read, and those of each member."""
         inputs = {form: np.stack([image[form] for image in images]) for form in self.forms}
         return scores_of(self.info, self.engine.logits(lambda member: inputs[_form(member)]))
-
-    def domain_distance(self, image: Forms) -> float | None:
-        """TEMPORARY until the domain branch is in."""
-        return None
 
     def explain(self, image: Forms, label: str) -> np.ndarray:
         """Return where in an image the networks see a class, float32 (H, W) in [0, 1] of the largest member's input."""

@@ -53,6 +53,7 @@ def join_packages(packages: Sequence[PackageInfo]) -> PackageInfo:
         combination=Combination(weights=(1.0,) * len(packages)),
         operating_points=(),
         conformal=None,
+        domain=None,
     )
 
 

@@ -55,8 +55,8 @@ def test_answers_come_in_order(predictor, paths, batch_size, workers):
     for path, answer in zip(paths, answers, strict=True):
         if path != paths[7]:
             (alone,) = predictor.predict([path])
-            assert answer.label == alone.label
-            assert answer.probabilities == pytest.approx(alone.probabilities, abs=1e-6)
+            assert answer.prediction.label == alone.label
+            assert answer.prediction.probabilities == pytest.approx(alone.probabilities, abs=1e-6)
 
 
 def test_few_images_are_in_memory(predictor, paths):
