@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from medvision.data.descriptor import VERSION, VIEWS, describe_images
 from medvision.errors import DataInvalid
-from medvision.evaluation.descriptor import VERSION, VIEWS, describe_images
 from medvision.evaluation.scoring import Images
 from medvision.records import Domain, DomainView, PackageInfo, Preprocessing
 
@@ -54,9 +54,9 @@ def domain_preprocessing(info: PackageInfo) -> Preprocessing:
 def fit_domain(train: Images, val: Images, *, units: np.ndarray | None = None) -> Domain:
     """Fit what images are like on train, and from where on they are unlike it on val.
 
-    The threshold is the conformal quantile of val's distances: nothing but the threshold is fitted on val, so that an
-    image of a new patient is outside with a probability of at most 1 - coverage. Of more than 4,096 images every second
-    one, say, is taken: memory is flat in their number.
+    The threshold is the conformal quantile of val's distances, or the largest of them where val's units are too few for
+    COVERAGE. Nothing else is fitted on val, so that an image of a new patient is outside with a probability of at most
+    1 - coverage. Of more than 4,096 images every second one, say, is taken: memory is flat in their number.
 
     Parameters
     ----------
@@ -67,8 +67,11 @@ def fit_domain(train: Images, val: Images, *, units: np.ndarray | None = None) -
     described = _describe(train)
     views = tuple(_fit_view(name, values) for name, values in zip(VIEWS, described, strict=True))
     distances = _mean_ratio(views, _describe(val))
-    threshold, coverage, n_units = _conformal_threshold(distances, units[:: _step(len(val))])
-    return Domain(views, max(threshold, _LEAST_LIMIT) * _SLACK, coverage, len(described[0]), n_units, VERSION)
+    units = units[:: _step(len(val))]
+    n_units = len(np.unique(units))
+    coverage = min(COVERAGE, n_units / (n_units + 1))
+    threshold = max(conformal_threshold(distances, units, coverage), _LEAST_LIMIT) * _SLACK
+    return Domain(views, threshold, coverage, len(described[0]), n_units, VERSION)
 
 
 def domain_distances(images: np.ndarray, domain: Domain) -> np.ndarray:
@@ -96,6 +99,23 @@ def measure_distances(images: Images, domain: Domain) -> np.ndarray:
     return np.concatenate([domain_distances(images[start : start + _BATCH], domain) for start in starts])
 
 
+def conformal_threshold(distances: np.ndarray, units: np.ndarray, coverage: float) -> float:
+    """Return the distance that a random image of a new unit is within with probability ``coverage``.
+
+    An image has the weight 1 / (images of its unit), and the new unit's own weight stands beyond what has been seen, as
+    in ``fit_conformal``. Of m units ``coverage`` is at most m / (m + 1), at which the largest distance is returned.
+
+    Parameters
+    ----------
+    distances: (n,), n >= 1. units: patient of each image (n,), or the image itself.
+    """
+    _, codes, images = np.unique(units, return_inverse=True, return_counts=True)
+    order = np.argsort(distances)
+    below = np.cumsum(1 / images[codes[order]]) / (len(images) + 1)
+    # Sums of thirds and tenths are off in the last digits.
+    return float(distances[order][(below >= coverage - 1e-9).argmax()])
+
+
 def _step(n: int) -> int:
     return -(-n // _MOST_IMAGES)
 
@@ -111,8 +131,15 @@ def _describe(images: Images) -> list[np.ndarray]:
 def _fit_view(name: str, values: np.ndarray) -> DomainView:
     limits = np.quantile(_held_out_distances(values), _WITHIN, axis=0)
     view = _learn(values)
-    arrays = (view.centre, view.scale, view.directions, view.variances)
-    return DomainView(name, *map(_to_text, arrays), view.residual, (float(limits[0]), float(limits[1])))
+    return DomainView(
+        name,
+        centre=_to_text(view.centre),
+        scale=_to_text(view.scale),
+        directions=_to_text(view.directions),
+        variances=_to_text(view.variances),
+        residual=view.residual,
+        limits=(float(limits[0]), float(limits[1])),
+    )
 
 
 def _held_out_distances(values: np.ndarray) -> np.ndarray:
@@ -156,21 +183,6 @@ def _mean_ratio(views: tuple[DomainView, ...], described: list[np.ndarray] | tup
         for view, values in zip(views, described, strict=True)
     ]
     return np.concatenate(ratios, axis=1).mean(axis=1)
-
-
-def _conformal_threshold(distances: np.ndarray, units: np.ndarray) -> tuple[float, float, int]:
-    """Return the distance that a new unit's image is within, with what probability, and the number of units.
-
-    The quantile at COVERAGE, or the largest distance where units are too few for it. An image has the weight 1 / (images
-    of its unit), and the new unit's own weight stands beyond what has been seen, as in ``fit_conformal``.
-    """
-    _, codes, images = np.unique(units, return_inverse=True, return_counts=True)
-    order = np.argsort(distances)
-    m = len(images)
-    # Sums of thirds and tenths are off in the last digits.
-    coverage = min(COVERAGE, m / (m + 1))
-    reached = np.cumsum(1 / images[codes[order]]) / (m + 1) >= coverage - 1e-9
-    return float(distances[order][reached.argmax()]), coverage, m
 
 
 def _to_text(values: np.ndarray) -> str:

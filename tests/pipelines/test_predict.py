@@ -77,6 +77,18 @@ def test_prediction_sets_are_those_of_the_package(project, answered, predictions
         assert row["abstained"] == str(len(names) != 1)
 
 
+def test_images_of_another_kind_are_indeterminate(project, answered, tmp_path):
+    """Nearly all test images are within the domain; noise and a plain field have a distance above 1, and are not."""
+    inside = [row["indeterminate"] for row in read_csv(answered.out)]
+    assert inside.count("True") <= 0.1 * len(inside)
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "noise.png")
+    Image.new("L", (64, 64), 90).save(tmp_path / "plain.png")
+    rows = read_csv(project.call("predict", f"{MODEL}/1", str(tmp_path)).out)
+    assert [row["indeterminate"] for row in rows] == ["True", "True"]
+    assert all(float(row["domain_distance"]) > 1 for row in rows)
+
+
 def test_nothing_is_recorded(project, answered, paths):
     """A prediction leaves no run: names of files may name patients."""
     assert not project.runs("predict")

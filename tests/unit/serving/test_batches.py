@@ -7,7 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
+from medvision.data.decode import decode_image, fit_to_square
 from medvision.errors import DecodeRejected
+from medvision.evaluation.domain import domain_distances, fit_domain
 from medvision.models.catalog import Architecture
 from medvision.models.network import build_network
 from medvision.models.package import describe, save_package
@@ -57,6 +59,24 @@ def test_answers_come_in_order(predictor, paths, batch_size, workers):
             (alone,) = predictor.predict([path])
             assert answer.prediction.label == alone.label
             assert answer.prediction.probabilities == pytest.approx(alone.probabilities, abs=1e-6)
+
+
+def test_images_are_held_against_the_domain(tmp_path, paths):
+    """Each answer has the distance that its image has alone; of a package without a domain there is none."""
+    images = np.random.default_rng(0).integers(0, 256, (12, 32, 32, 1), dtype=np.uint8)
+    domain = fit_domain(images[:8], images[8:])
+    predictor = Predictor(save(tmp_path / "package", domain=domain))
+    for path, answer in zip(paths, answer_files(predictor, paths, batch_size=3, workers=2), strict=True):
+        if path != paths[7]:
+            pixels = fit_to_square(decode_image(path), 32, 1)
+            expected = domain_distances(pixels[np.newaxis], domain)[0]
+            assert answer.domain_distance == pytest.approx(expected) and expected > 1
+
+
+def test_no_domain_no_distance(predictor, paths):
+    """A package that was made without a domain has no distance to tell."""
+    (answer,) = answer_files(predictor, paths[:1], batch_size=1, workers=1)
+    assert answer.domain_distance is None
 
 
 def test_few_images_are_in_memory(predictor, paths):

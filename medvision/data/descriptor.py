@@ -6,6 +6,7 @@ plain field has the gray levels of nothing. All are of a small copy of the image
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 
 # Raised whenever the numbers of an image change: what was fitted to the old ones does not fit the new ones.
@@ -46,8 +47,6 @@ def _describe(image: np.ndarray) -> tuple[np.ndarray, ...]:
 
 def _shrink(image: np.ndarray, side: int) -> np.ndarray:
     """Return the means of the squares that become the pixels of an image (side, side) or (side, side, C)."""
-    import cv2
-
     return cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA)
 
 
@@ -66,8 +65,6 @@ def _edges(gray: np.ndarray) -> np.ndarray:
 
 def _detail(image: np.ndarray) -> np.ndarray:
     """Return the logarithms of how steep an image is between its own pixels, which the small copy does not have."""
-    import cv2
-
     gray = image if image.shape[2] == 1 else cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     gray = gray.reshape(gray.shape[:2])
     steps = [cv2.absdiff(gray[:, 1:], gray[:, :-1]), cv2.absdiff(gray[1:], gray[:-1])]
@@ -76,7 +73,7 @@ def _detail(image: np.ndarray) -> np.ndarray:
 
 
 def _energies(gray: np.ndarray) -> np.ndarray:
-    """Return the logarithms of how steep an image is, across and down: the mean, and with more weight of sharp edges."""
+    """Return the logarithms of how steep an image is, across and down: mean, and root mean square of the steps."""
     steps = [np.abs(np.diff(gray, axis=axis)) for axis in (1, 0)]
     return np.log([_FAINT + value for step in steps for value in (step.mean(), np.sqrt((step**2).mean()))])
 
