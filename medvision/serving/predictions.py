@@ -206,10 +206,15 @@ async def _commit(asked: Asked, entries: list[AuditEntry]) -> None:
 
 
 def _count(asked: Asked, weighed: Weighed) -> None:
-    served, prediction = weighed.served, weighed.prediction
+    served = weighed.served
+    prediction = None if weighed.is_indeterminate else weighed.prediction
     asked.service.usage.answered(weighed, asked.elapsed_ms)
     asked.service.metrics.answered(
-        served.found.name, served.version, prediction.label, prediction.confidence, abstention=weighed.abstention
+        served.found.name,
+        served.version,
+        prediction.label if prediction else None,
+        prediction.confidence if prediction else None,
+        abstention=weighed.abstention,
     )
 
 

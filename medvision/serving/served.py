@@ -62,6 +62,7 @@ def _try_out(predictor: Predictor) -> None:
     images = [
         {form: golden_images(form[1], form[2])[number] for form in predictor.forms} for number in range(_WARM_UPS)
     ]
+    predictor.domain_distance(images[0])
     first, again = (np.stack([predictor.score([image]).y_score[0] for image in images]) for _ in range(2))
     # Not "is wrong": NaN must not pass.
     if not (np.allclose(first.sum(axis=1), 1, atol=1e-4) and (first >= 0).all() and np.array_equal(first, again)):
