@@ -234,6 +234,22 @@ def test_a_log_that_is_deleted_under_the_server(path, log):
     assert [row.request_id for row in rows_of(path)] == ["r1", "r3"]
 
 
+def test_a_commit_whose_end_is_not_known(path, log, monkeypatch):
+    """Where a write was done, and then reported as failed, the chain goes on behind it."""
+    original = log._writer.append
+
+    def append(rows, time):
+        original(rows, time)
+        raise OSError("connection lost")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(log._writer, "append", append)
+        assert isinstance(log.commit([entry("r1")]).exception(10), AuditUnavailable)
+    log.commit([entry("r2")]).result(10)
+    assert [row.request_id for row in rows_of(path)] == ["r1", "r2"]
+    assert check(path).n_rows == 2
+
+
 def test_a_log_that_another_process_holds(path, log, monkeypatch):
     """While another process holds the database entries fail as unavailable; then the log is there again by itself."""
     monkeypatch.setattr(audit_log, "_PROBE_S", 0.2)
