@@ -12,22 +12,25 @@ from medvision.cli import app
 
 STEPS = (
     "adapt", "normalize", "audit", "train", "ensemble", "test", "evaluate", "compare", "validate", "verify", "register",
-    "approve", "promote", "rollback", "archive", "history", "evidence", "serve", "predict", "audit-log", "ui",
-    "pipeline",
+    "approve", "promote", "rollback", "archive", "history", "evidence", "serve", "serve-api", "predict", "audit-log",
+    "ui", "pipeline",
 )  # fmt: skip
+# `serve` is MLflow's own server, as users of MLflow expect; the service has the shorter command.
+COMMANDS = {"serve": "serve-mlflow", "serve-api": "serve"}
+MODULES = {"serve": "serve_mlflow"}
 MLPROJECT = yaml.safe_load((ROOT / "MLproject").read_text())
 ENTRY_POINTS = MLPROJECT["entry_points"]
 
 
 def options(step):
     """Return the options of a command: parameters by their long name."""
-    command = typer.main.get_command(app).commands[step]
+    command = typer.main.get_command(app).commands[COMMANDS.get(step, step)]
     return {name: parameter for parameter in command.params for name in parameter.opts if name.startswith("--")}
 
 
 def arguments_of(step):
     """Return the names of a command's arguments, in their order."""
-    command = typer.main.get_command(app).commands[step]
+    command = typer.main.get_command(app).commands[COMMANDS.get(step, step)]
     return [parameter.name for parameter in command.params if parameter.param_type_name == "argument"]
 
 
@@ -45,7 +48,7 @@ def test_main_is_the_pipeline():
 def test_entry_point_runs_its_step(step):
     """An entry point runs its own step, and passes each parameter to the argument or option of the same name."""
     program, *words = shlex.split(ENTRY_POINTS[step]["command"])
-    assert [program, *words[:2]] == ["python", "-m", f"pipelines.{step.replace('-', '_')}"]
+    assert [program, *words[:2]] == ["python", "-m", f"pipelines.{MODULES.get(step, step.replace('-', '_'))}"]
     arguments = arguments_of(step)
     first = 2 + len(arguments)
     assert words[2:first] == [f"{{{name}}}" for name in arguments]
