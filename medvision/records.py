@@ -315,7 +315,7 @@ class PackageInfo:
     """All that a prediction needs beside the weights, and where the weights come from.
 
     What was fitted on val stands in ``combination``, ``operating_points``, ``conformal`` and ``domain``. ``run_key`` is
-    the run that made the package.
+    the run that made the package; ``formats`` are the kinds of files that it has learnt from.
     """
 
     name: str
@@ -331,6 +331,7 @@ class PackageInfo:
     weights_sha256: str = ""
     medvision_version: str = ""
     domain: Domain | None = None
+    formats: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

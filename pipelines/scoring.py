@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from medvision.records import Figure, PackageInfo, Preprocessing
     from pipelines.dataset import SplitDataset
 
+# Files of a dataset are of one kind, or of a few.
+_FILES = 100
+
 
 def check_lineage(info: PackageInfo, dataset: SplitDataset) -> None:
     """Raise FingerprintMismatch unless a package was trained on the split at hand."""
@@ -154,5 +157,14 @@ def pack(
     form = domain_preprocessing(info)
     seen = open_images(form, dataset.split.indices("train"), dataset, config)
     domain = fit_domain(seen, open_images(form, rows, dataset, config), units=groups)
-    fitted = dataclasses.replace(fitted, domain=domain)
+    fitted = dataclasses.replace(fitted, domain=domain, formats=_formats(dataset))
     return save_package(folder, fitted, networks), float((val.y_pred == val.y_true).mean())
+
+
+def _formats(dataset: SplitDataset) -> tuple[str, ...]:
+    """Return the kinds of files that train images are in, as a hundred of them, evenly spread, tell."""
+    from medvision.data.decode import sniff_format
+
+    rows = dataset.split.indices("train")
+    some = rows[:: -(-len(rows) // _FILES)]
+    return tuple(sorted({sniff_format(dataset.manifest.source(row).file) for row in some.tolist()}))

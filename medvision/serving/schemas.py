@@ -101,6 +101,7 @@ class ModelInfo(BaseModel):
     n_test_images: int | None
     n_test_patients: int | None
     figures: dict[str, float | None] = Field(description="The key figures of the verdict, by their names.")
+    latency_p95_ms: float | None = Field(description="95th percentile that the verdict was given on.")
     limits: list[str] = Field(
         description="Rules of the policy that could not be assessed, and what else is to be known."
     )

@@ -36,9 +36,8 @@ class Served:
 
     @property
     def formats(self) -> tuple[str, ...]:
-        """Return the formats of image files that it takes from strangers: DICOM where it was trained on CT windows."""
-        has_window = any(member.preprocessing.window for member in self.predictor.info.members)
-        return (*UPLOAD_FORMATS, "DICOM") if has_window else UPLOAD_FORMATS
+        """Return the formats of image files that it takes from strangers: DICOM where it was trained on DICOM."""
+        return (*UPLOAD_FORMATS, "DICOM") if "DICOM" in self.predictor.info.formats else UPLOAD_FORMATS
 
 
 def load_served(config: Config, tracking_uri: str, found: FoundModel, *, engine: str, device: torch.device) -> Served:

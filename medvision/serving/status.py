@@ -93,9 +93,15 @@ def _describe(served: Served, challenger: Served | None) -> ModelInfo:
         n_test_images=verdict.n if verdict else None,
         n_test_patients=verdict.n_patients if verdict else None,
         figures=verdict.figures if verdict else {},
+        latency_p95_ms=_latency(verdict),
         limits=_limits(verdict),
         canary=challenger.version if challenger else None,
     )
+
+
+def _latency(verdict: Verdict | None) -> float | None:
+    outcomes = verdict.outcomes if verdict else ()
+    return next((outcome.found for outcome in outcomes if outcome.rule == "latency_p95_ms"), None)
 
 
 def _limits(verdict: Verdict | None) -> list[str]:

@@ -80,6 +80,13 @@ def test_the_package_scores_as_the_training_did(runs):
     assert tags["final_best_val_accuracy"] == tags["best_val_accuracy"]
 
 
+def test_the_package_knows_what_it_was_made_for(project):
+    """The package says which kinds of files it has learnt from, and what its images are like."""
+    package = project.json("checkpoints/simple_cnn_outputs/package/package.json")
+    assert package["formats"] == ["PNG"]
+    assert package["domain"] is not None
+
+
 def test_every_run_names_its_commit(project, parent, runs):
     """All runs carry the commit of the project's checkout."""
     commits = {run.data.tags["mlflow.source.git.commit"] for run in (parent, *runs.values())}
