@@ -659,9 +659,30 @@ def as_dict(record: Any) -> dict[str, Any]:
     return dataclasses.asdict(record)
 
 
+def essence(record: Any) -> dict[str, Any]:
+    """Return a record as JSON-like values, without what is at its default, which therefore never changes.
+
+    A record that was made before a field existed says what it said then, and keeps its fingerprint: a later medvision
+    does not void the verdicts of an earlier one.
+    """
+    return {
+        field.name: _plain(getattr(record, field.name))
+        for field in dataclasses.fields(record)
+        if field.default is dataclasses.MISSING or getattr(record, field.name) != field.default
+    }
+
+
 def record_fingerprint(record: Any) -> str:
-    """Return the fingerprint of a record's whole content."""
-    return fingerprint(as_dict(record))
+    """Return the fingerprint of what a record says."""
+    return fingerprint(essence(record))
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        return essence(value)
+    if isinstance(value, (tuple, list)):
+        return [_plain(each) for each in value]
+    return {key: _plain(each) for key, each in value.items()} if isinstance(value, dict) else value
 
 
 def save_record(record: Any, path: Path) -> None:

@@ -36,7 +36,7 @@ from medvision.models.package_files import (
     present,
     read_info,
 )
-from medvision.records import Combination, Member, PackageInfo, as_dict, record_fingerprint
+from medvision.records import Combination, Member, PackageInfo, as_dict, essence, record_fingerprint
 
 __all__ = [
     "INFO", "WEIGHTS", "copy_package", "describe", "load_info", "load_package", "package_digest", "save_package",
@@ -96,7 +96,7 @@ def save_package(folder: Path, info: PackageInfo, networks: Sequence[Network]) -
         atomic_write(new / WEIGHTS, lambda file: file.write(weights))
         digest = hashlib.sha256(weights).hexdigest()
         info = dataclasses.replace(info, weights_sha256=digest, medvision_version=medvision.__version__)
-        write_json(new / INFO, {**as_dict(info), "fingerprint": record_fingerprint(info)})
+        write_json(new / INFO, {**essence(info), "fingerprint": record_fingerprint(info)})
         _replace(folder, new)
     finally:
         shutil.rmtree(new, ignore_errors=True)

@@ -60,3 +60,26 @@ def test_damaged_or_missing(tmp_path):
     (tmp_path / "record.json").write_text('{"mean": [')
     with pytest.raises(DataInvalid, match="not valid JSON"):
         load_record(Normalization, tmp_path / "record.json")
+
+
+def test_a_later_field_leaves_the_fingerprint_of_an_earlier_record():
+    """A record that lacks a field keeps its fingerprint under a medvision that has it, at any depth."""
+
+    @dataclasses.dataclass(frozen=True)
+    class Before:
+        name: str
+
+    @dataclasses.dataclass(frozen=True)
+    class After:
+        name: str
+        formats: tuple[str, ...] = ()
+
+    @dataclasses.dataclass(frozen=True)
+    class Holding:
+        parts: tuple
+        named: dict
+
+    before, after = (Holding((kind("a"),), {"b": kind("b")}) for kind in (Before, After))
+    assert record_fingerprint(after) == record_fingerprint(before)
+    told = Holding((After("a", ("PNG",)),), {"b": After("b")})
+    assert record_fingerprint(told) != record_fingerprint(before)
