@@ -13,7 +13,6 @@ import numpy as np
 from _table import Measurement, data_parser, report
 
 from medvision.auditing.deep import load_or_examine
-from medvision.auditing.embed import describe, reduce_dimensions
 from medvision.auditing.near_duplicates import find_near_duplicates
 from medvision.config import Config
 from medvision.data.decode import decode_image, fit_to_square
@@ -36,7 +35,7 @@ def main() -> int:
     return report(
         f"Audit of {arguments.images:,} synthetic thumbnails",
         measurements,
-        "Included: hashes of all eight orientations, search, descriptor, neighbours, alignment and verification.\n"
+        "Included: hashes of all eight orientations, spectra under ten views, search, alignment and verification.\n"
         "Not included: decoding the files to thumbnails of 64 pixels, which `audit of the whole dataset` has.",
     )
 
@@ -44,8 +43,7 @@ def main() -> int:
 def _measure_search(arguments: argparse.Namespace) -> list[Measurement]:
     thumbnails, true = _make(arguments.images)
     start, worked = time.perf_counter(), time.process_time()
-    directions = reduce_dimensions(describe(thumbnails), "").directions
-    pairs = find_near_duplicates(thumbnails, np.ones(len(thumbnails), dtype=bool), directions)
+    pairs = find_near_duplicates(thumbnails, np.ones(len(thumbnails), dtype=bool))
     seconds, worked = time.perf_counter() - start, time.process_time() - worked
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     found = set(zip(pairs.i.tolist(), pairs.j.tolist(), strict=True))

@@ -23,7 +23,7 @@ from medvision.records import DeepAudit, Finding, Shortcut, load_record, save_re
 DEEP_FILE = "deep_audit.json"
 
 # Raised whenever the same images would give other findings.
-_VERSION = 2
+_VERSION = 3
 _EXAMPLES = 5
 
 
@@ -40,7 +40,8 @@ def load_or_examine(manifest: Manifest, config: Config) -> DeepAudit:
     traits = load_or_measure_traits(manifest, folder, workers=config.performance.workers)
     embeddings = embed_images(manifest, traits.thumbnails, config)
     is_first = ~manifest.rows.pixel_hash.duplicated().to_numpy()
-    found = find_near_duplicates(traits.thumbnails, is_first & ~traits.is_flat, embeddings.directions)
+    directions = embeddings.directions if embeddings.is_learned else None
+    found = find_near_duplicates(traits.thumbnails, is_first & ~traits.is_flat, directions)
     pairs = add_pairs(load_pairs(manifest, folder), found)
     deep = _examine(join_pairs(manifest, pairs), traits, embeddings, pairs, settings)
     save_pairs(pairs, manifest, folder)

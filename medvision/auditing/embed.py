@@ -26,6 +26,7 @@ _WHITENED = 64
 _BATCH = 64
 _BINS = 9
 _CELL = 8
+_BY_HAND = "gradient descriptor; no pretrained weights were at hand"
 # The statistics of ImageNet, which the weights of the hub expect.
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -35,19 +36,20 @@ class Embeddings:
     """One point an image; ``made_by`` says what it was made with, for people.
 
     ``points``: float32 (n, d), the principal components. ``residuals``: float32 (n,), the squared length of what they
-    leave out.
+    leave out. ``is_learned``: by a network.
     """
 
     points: np.ndarray
     residuals: np.ndarray
     made_by: str
+    is_learned: bool
 
     @property
     def directions(self) -> np.ndarray:
         """Return (n, at most 64) directions, whose products are likenesses.
 
         All components weigh alike (whitening; Jegou and Chum, ECCV 2012): the first ones tell kinds of images apart,
-        the later ones images. Of phantoms cropped by a tenth it finds all and not a third among the nearest three.
+        the later ones images.
         """
         white = self.points[:, :_WHITENED] / (self.points[:, :_WHITENED].std(axis=0) + 1e-6)
         return white / (np.linalg.norm(white, axis=1, keepdims=True) + 1e-12)
@@ -57,7 +59,7 @@ def embed_images(manifest: Manifest, thumbnails: np.ndarray, config: Config) -> 
     """Embed all images with the configured network if its weights are at hand, else with the descriptor."""
     network = _network_at_hand(config)
     if network is None:
-        return reduce_dimensions(describe(thumbnails), "gradient descriptor; no pretrained weights were at hand")
+        return reduce_dimensions(describe(thumbnails), _BY_HAND, is_learned=False)
     images = open_cache(
         manifest,
         image_size=network.preprocessing.image_size,
@@ -65,7 +67,8 @@ def embed_images(manifest: Manifest, thumbnails: np.ndarray, config: Config) -> 
         folder=config.paths.state / "cache",
         workers=config.performance.workers,
     )
-    return reduce_dimensions(_run(network, images, config.performance), f"pretrained {network.architecture.model}")
+    features = _run(network, images, config.performance)
+    return reduce_dimensions(features, f"pretrained {network.architecture.model}", is_learned=True)
 
 
 def describe(thumbnails: np.ndarray) -> np.ndarray:
@@ -149,7 +152,7 @@ def _run(network: Network, images: np.ndarray, performance: PerformanceConfig) -
     return np.concatenate(embedded)
 
 
-def reduce_dimensions(features: np.ndarray, made_by: str) -> Embeddings:
+def reduce_dimensions(features: np.ndarray, made_by: str, *, is_learned: bool) -> Embeddings:
     """Return the first 128 principal components of features (n, d), or fewer."""
     from sklearn.decomposition import PCA
 
@@ -157,4 +160,4 @@ def reduce_dimensions(features: np.ndarray, made_by: str) -> Embeddings:
     components = PCA(min(_DIMENSIONS, *features.shape), svd_solver="randomized", random_state=0).fit(centred)
     points = components.transform(centred).astype(np.float32)
     residuals = np.square(centred).sum(axis=1) - np.square(points).sum(axis=1)
-    return Embeddings(points, np.maximum(residuals, 0).astype(np.float32), made_by)
+    return Embeddings(points, np.maximum(residuals, 0).astype(np.float32), made_by, is_learned)

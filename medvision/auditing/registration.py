@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _STAGES = ((16, 1.25, 12), (32, 1.2, 8), (32, 0.6, 8))
 # What is less alike than this after the first stage is given up. Copies reach 0.95, and most other pairs less than 0.8.
 _COARSE = 0.85
-_BATCH = 1024
+_BATCH = 256
 # A copy that shows less than half of the original, or one of its details, is no copy that can be told for sure.
 _OVERLAP = 0.5
 _SMALLEST, _LARGEST = 0.6, 1.7

@@ -44,6 +44,7 @@ ALTERATIONS = {
     "mirrored": lambda image, _: image.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
     "turned by 90 degrees": lambda image, _: image.transpose(Image.Transpose.ROTATE_90),
     "cropped by a tenth": lambda image, _: _cropped(image, 0.1),
+    "mirrored and cropped": lambda image, _: _cropped(image.transpose(Image.Transpose.FLIP_LEFT_RIGHT), 0.1),
     "turned by 8 degrees": lambda image, _: image.rotate(8, Image.Resampling.BILINEAR),
 }
 

@@ -15,7 +15,7 @@ from medvision.data.manifest import load_or_build_manifest
 
 
 def outliers_of(thumbnails):
-    embeddings = reduce_dimensions(describe(thumbnails), "")
+    embeddings = reduce_dimensions(describe(thumbnails), "", is_learned=False)
     return find_outliers(embeddings.points, embeddings.residuals)
 
 

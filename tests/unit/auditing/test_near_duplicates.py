@@ -2,19 +2,19 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from medvision.auditing.embed import describe, reduce_dimensions
 from medvision.auditing.hashes import ORIENTATIONS, hash_thumbnails, near_pairs, orient
 from medvision.auditing.near_duplicates import find_near_duplicates
 from medvision.auditing.registration import align
+from medvision.auditing.spectra import find_alike, find_neighbours
 from medvision.auditing.traits import load_or_measure_traits
 
 N_COPIED = 40
 
 
 def find(thumbnails):
-    embeddings = reduce_dimensions(describe(thumbnails), "").directions
-    return find_near_duplicates(thumbnails, np.ones(len(thumbnails), dtype=bool), embeddings)
+    return find_near_duplicates(thumbnails, np.ones(len(thumbnails), dtype=bool))
 
 
 def test_altered_copies_are_found(images, thumbnails, thumbnail, alter):
@@ -71,6 +71,38 @@ def test_search_finds_every_near_pair():
         if bin(int(hashes[o, i]) ^ int(hashes[0, j])).count("1") <= 3
     }
     assert found == expected
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_crops_are_alike(thumbnails, mirrored):
+    """A crop anywhere in an image has a spectrum like its own, also when it is mirrored: 19 in 20 are candidates."""
+    random, n = np.random.default_rng(0), len(thumbnails)
+    crops = []
+    for image in thumbnails:
+        left, top = random.integers(0, 11, 2)
+        crop = Image.fromarray(image[:, ::-1] if mirrored else image).crop((left, top, left + 54, top + 54))
+        crops.append(np.asarray(crop.resize((64, 64), Image.Resampling.BILINEAR)))
+    pairs = find_alike(np.concatenate([thumbnails, crops]), np.arange(2 * n)).tolist()
+    assert sum([k, n + k] in pairs for k in range(n)) >= 0.95 * n
+
+
+def test_few_images_have_few_neighbours(thumbnails):
+    """One or two images, or points, are compared with none; positions are those among the chosen rows."""
+    assert len(find_alike(thumbnails, np.array([3, 5]))) == 0 and len(find_neighbours(np.eye(2))) == 0
+    assert find_alike(thumbnails, np.array([3, 5, 90])).tolist() == [[0, 1], [0, 2], [1, 2]]
+
+
+def test_neighbours_of_a_network_are_compared(thumbnails, thumbnail, images):
+    """A copy that spectra do not know is found where embeddings are neighbours."""
+    n, crop = len(thumbnails), images[2].crop((0, 24, 96, 96))
+    both = np.concatenate([thumbnails, thumbnail(crop)[None]])
+    points = np.random.default_rng(0).normal(size=(n + 1, 32)).astype(np.float32)
+    points[n] = points[2]
+    points /= np.linalg.norm(points, axis=1, keepdims=True)
+    candidates = np.ones(n + 1, dtype=bool)
+    assert len(find_near_duplicates(both, candidates)) == 0
+    pairs = find_near_duplicates(both, candidates, points)
+    assert list(zip(pairs.i, pairs.j, strict=True)) == [(2, n)]
 
 
 def test_alignment_undoes_a_shift(thumbnails):
