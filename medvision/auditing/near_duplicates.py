@@ -1,7 +1,7 @@
 """Images that are one picture: compressed, resized, brightened, flipped, turned, cropped or shifted copies.
 
-Candidates come cheaply, from perceptual hashes, from spectra and from neighbouring embeddings, and are then verified: two images are
-copies only if their details agree. X-rays of two patients are alike in the large, and no two are alike in the ribs.
+Candidates come cheaply, from perceptual hashes, spectra and neighbouring embeddings, and are then verified: two images
+are copies only if their details agree. X-rays of two patients are alike in the large, and no two in the ribs.
 """
 
 from __future__ import annotations

@@ -89,12 +89,16 @@ def _views(images: np.ndarray) -> Iterator[np.ndarray]:
 
 def _turn(images: np.ndarray, zoom: float, degrees: float) -> np.ndarray:
     """Return images turned around their middle, of which that share of the side is left, at the size of before."""
-    import cv2
-
-    side = images.shape[1]
-    centre = (side - 1) / 2
-    affine = cv2.getRotationMatrix2D((centre, centre), degrees, 1 / zoom)
-    return np.stack([cv2.warpAffine(each, affine, (side, side), borderMode=cv2.BORDER_REPLICATE) for each in images])
+    side, angle = images.shape[1], np.radians(degrees)
+    line = np.arange(side) - (side - 1) / 2
+    across = zoom * (np.cos(angle) * line - np.sin(angle) * line[:, None])
+    down = zoom * (np.sin(angle) * line + np.cos(angle) * line[:, None])
+    x, y = (np.clip(where + (side - 1) / 2, 0, side - 1).astype(np.float32) for where in (across, down))
+    left, top = (np.minimum(where.astype(int), side - 2) for where in (x, y))
+    right_share, low_share = x - left, y - top
+    upper = images[:, top, left] * (1 - right_share) + images[:, top, left + 1] * right_share
+    lower = images[:, top + 1, left] * (1 - right_share) + images[:, top + 1, left + 1] * right_share
+    return upper * (1 - low_share) + lower * low_share
 
 
 def _spectra(images: np.ndarray) -> np.ndarray:
