@@ -40,11 +40,21 @@ def test_clean_data_have_no_outliers(thumbnails):
     assert len(outliers_of(thumbnails)) == 0
 
 
-def test_photo_among_slices(thumbnails):
+@pytest.mark.parametrize("n", [51, 60, 100, 180])
+def test_few_images_have_no_outliers(thumbnails, n):
+    """Of a few phantoms drawn at random less than 2 % are called outliers, over twenty draws."""
+    random = np.random.default_rng(n)
+    drawn = [thumbnails[random.permutation(len(thumbnails))[:n]] for _ in range(20)]
+    assert sum(len(outliers_of(some)) for some in drawn) < 0.02 * 20 * n
+
+
+@pytest.mark.parametrize("n", [60, 180])
+def test_photo_among_slices(thumbnails, n):
     """A picture of another kind is found, and it alone."""
     y, x = np.mgrid[:64, :64]
     photo = (127 + 120 * np.sign(np.sin(x / 3.0) * np.sin(y / 5.0))).astype(np.uint8)
-    assert outliers_of(np.concatenate([thumbnails, photo[None]])).tolist() == [len(thumbnails)]
+    some = np.random.default_rng(0).permutation(thumbnails)[:n]
+    assert outliers_of(np.concatenate([some, photo[None]])).tolist() == [n]
 
 
 def test_flipped_labels_are_found(clustered):
@@ -154,4 +164,4 @@ def test_no_weights_no_network(measured, phantom, tmp_path, settings):
     manifest, traits = measured
     embeddings = embed_images(manifest, traits.thumbnails, settings(phantom, tmp_path))
     assert "descriptor" in embeddings.made_by
-    assert embeddings.points.shape == (len(traits.thumbnails), 128)
+    assert embeddings.points.shape == (len(traits.thumbnails), len(traits.thumbnails) // 4)
