@@ -68,9 +68,10 @@ def run_audit(
 def _too_few(dataset: SplitDataset, policies: Path | None) -> list[Finding]:
     from medvision.records import Finding
 
-    messages = find_too_few(dataset, policies=policies)
-    if not messages:
+    found = find_too_few(dataset, policies=policies)
+    if not found:
         return []
+    messages = [message for of_policy in found.values() for message in of_policy]
     return [
         Finding(
             name="too_few_for_policy",
@@ -79,7 +80,7 @@ def _too_few(dataset: SplitDataset, policies: Path | None) -> list[Finding]:
             total=len(messages),
             message=" ".join(messages),
             action="Add test cases, or choose another policy, before anything is trained.",
-            effect="No model can pass.",
+            effect=f"No model can pass {' or '.join(found)}.",
         )
     ]
 

@@ -22,13 +22,14 @@ def say_unattainable(dataset: SplitDataset, config: Config, *, policies: Path | 
 
     ``policies``: file of the policies, the project's if None. Raises OperatingPointUnattainable where val is too small.
     """
-    for message in find_too_few(dataset, policies=policies):
-        say(f"  [policy] {message}")
+    for messages in find_too_few(dataset, policies=policies).values():
+        for message in messages:
+            say(f"  [policy] {message}")
     _check_operating_points(dataset, config)
 
 
-def find_too_few(dataset: SplitDataset, *, policies: Path | None = None) -> list[str]:
-    """Return a sentence for each rule of each policy that the test split is too small for.
+def find_too_few(dataset: SplitDataset, *, policies: Path | None = None) -> dict[str, list[str]]:
+    """Return a sentence for each rule that the test split is too small for, by the name of its policy.
 
     ``policies``: file of the policies, the project's if None.
     """
@@ -40,7 +41,8 @@ def find_too_few(dataset: SplitDataset, *, policies: Path | None = None) -> list
     # A folder without policies can be trained in; a file that was asked for has to be there.
     known = load_policies(path).values() if policies or path.is_file() else ()
     about = [policy for policy in known if _is_about(policy, dataset.manifest.classes)]
-    return [message for policy in about for message in find_unattainable(policy, counts)]
+    found = {policy.name: find_unattainable(policy, counts) for policy in about}
+    return {name: messages for name, messages in found.items() if messages}
 
 
 def _check_operating_points(dataset: SplitDataset, config: Config) -> None:

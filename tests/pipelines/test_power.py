@@ -8,6 +8,7 @@ from medvision.config import Config
 from medvision.data.manifest import Manifest
 from medvision.data.split import Split
 from medvision.errors import ConfigInvalid
+from pipelines.audit import _too_few
 from pipelines.dataset import SplitDataset
 from pipelines.power import say_unattainable
 
@@ -30,6 +31,13 @@ def test_the_policies_that_were_given_are_warned_by(dataset, tmp_path, capsys):
     out = capsys.readouterr().out
     assert "Policy own asks for a 95 % bound of 0.85 on the accuracy: 18 patients can't show it" in out
     assert "Policy production" not in out
+
+
+def test_the_finding_names_its_policy(dataset, tmp_path):
+    """The audit's finding says by which policies no model can pass, and not that none can."""
+    (tmp_path / "own.yaml").write_text(POLICIES)
+    (finding,) = _too_few(dataset, tmp_path / "own.yaml")
+    assert finding.effect == "No model can pass own."
 
 
 def test_without_a_file_the_policies_are_those_of_the_project(dataset, capsys):
