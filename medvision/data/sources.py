@@ -52,7 +52,9 @@ def find_files(root: Path) -> Found:
     can't be listed.
     """
     left_out: Counter[str] = Counter()
-    files = [_describe(path, root) for path in _walk(root, left_out)]
+    found = list(_walk(root, left_out))
+    files = [_describe(path, root) for path in found if not is_dangling(path)]
+    left_out["links to what is not there"] = len(found) - len(files)
     tables = [file for file in files if file.path.lower().endswith(TABLES)]
     images = [file for file in files if not file.path.lower().endswith(TABLES)]
     masks = _find_masks([file.path for file in images])
@@ -62,7 +64,7 @@ def find_files(root: Path) -> Found:
 
 
 def walk_files(folder: Path) -> Iterator[Path]:
-    """Yield the files in a folder and its subfolders that may be images, in no order."""
+    """Yield the files in a folder and below that may be images, and links to what is not there; in no order."""
     return (path for path in _walk(folder, Counter()) if path.suffix.lower() not in TABLES)
 
 
@@ -103,9 +105,7 @@ def _walk(folder: Path, left_out: Counter[str]) -> Iterator[Path]:
             is_hidden = name.startswith(".") or name in _NO_IMAGE_NAMES
             if is_hidden or path.suffix.lower() in _NO_IMAGES:
                 continue
-            if is_dangling(path):
-                left_out["links to what is not there"] += 1
-            elif path.is_file():
+            if path.is_file() or is_dangling(path):
                 yield path
 
 

@@ -126,6 +126,17 @@ def test_a_file_that_is_no_image_is_a_row(project, mixed):
     assert f"1 of 4 files are no readable images, the first is {mixed / 'b/broken.png'}" in outcome.err
 
 
+def test_a_link_that_leads_nowhere_is_a_row(project, mixed):
+    """A link in a folder to what is not there is no readable image, and said so."""
+    (mixed / "b" / "broken.png").unlink()
+    (mixed / "b" / "gone.png").symlink_to(mixed / "moved.png")
+    outcome = project.call("predict", f"{MODEL}/1", str(mixed))
+    row = next(row for row in read_csv(outcome.out) if row["path"].endswith("gone.png"))
+    assert not row["label"] and "No such file" in row["error"]
+    assert outcome.code == 5
+    assert f"1 of 4 files are no readable images, the first is {mixed / 'b/gone.png'}" in outcome.err
+
+
 def test_a_file_is_answered_once(project, mixed):
     """A file that is named twice, or lies in a folder that is named too, has one row."""
     one, two = str(mixed / "a/one.jpeg"), str(mixed / "b/two.png")
