@@ -19,10 +19,10 @@ Parts = Sequence[tuple[str, ...]]
 # Names of folders that stand for where, how or of whom images were taken, and not for what is on them.
 _SITE = r"(?:site|hospital|cent(?:er|re)|clinic|scanner|device|vendor|source|batch|fold|cohort)"
 _PATIENT = r"(?:patient|pat|subject|subj|sub|participant|person|case|study|series|visit|session)"
-_VIEW = (
+VIEW = (
     r"(?:view|left|right|l|r|ap|pa|lateral|cc|mlo|axial|sagittal|coronal|flair|t1w?|t2w?|dwi|images?|imgs?|png|jpe?g)"
 )
-_NO_CLASS = re.compile(rf"(?:{_SITE}|{_PATIENT}|{_VIEW}|\d{{4}})[-_ ]?\w{{0,4}}", re.IGNORECASE)
+_NO_CLASS = re.compile(rf"(?:{_SITE}|{_PATIENT}|{VIEW}|\d{{4}})[-_ ]?\w{{0,4}}", re.IGNORECASE)
 # A name, or number, of a patient is no site: it would be written into records as one.
 _ONE_PATIENT = re.compile(rf"{_PATIENT}[-_ ]?\w{{0,4}}|\d{{4}}", re.IGNORECASE)
 _HOPELESS = re.compile(rf"(?:{_SITE}|{_PATIENT})[-_ ]?\d+|images?|imgs?|masks?|labels?|annotations?", re.IGNORECASE)

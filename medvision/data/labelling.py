@@ -13,6 +13,7 @@ from medvision.config import DatasetConfig
 from medvision.data.columns import Columns
 from medvision.data.folders import WAYS_OUT, Levels, read_levels
 from medvision.data.parallel import map_files
+from medvision.data.people import refuse_people
 from medvision.data.sources import is_dangling
 from medvision.data.tables import ImageIndex, Table
 from medvision.errors import DataInvalid, DecodeRejected
@@ -211,6 +212,7 @@ def _labels_by_folders(root: Path, paths: Sequence[str], seen: Seen) -> dict[str
             f"Expected a folder for each class ({root}/CLASS/IMAGE), or a table beside them. {WAYS_OUT}"
             + "".join(f" {note}" for note in seen.evidence)
         )
+    refuse_people(root, paths, levels.label)
     seen.levels = levels
     folders = {path: path.split("/")[:-1] for path in paths}
     labels = {path: parts[levels.label] for path, parts in folders.items() if len(parts) > levels.label}

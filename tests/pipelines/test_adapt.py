@@ -268,6 +268,22 @@ def make_climbing_zip(root):
         file.writestr("../out.png", b"")
 
 
+def make_people(root):
+    """Write John_Doe/left.png: folders of people with the same views in each."""
+    for person in ("John_Doe", "Maria_Rossi", "Pierre_Dupont"):
+        for view, each in zip(("left", "right"), layouts.slices(), strict=False):
+            write_png(root, f"{person}/{view}.png", each.pixels)
+
+
+def test_names_of_people_are_written_nowhere(shop, tmp_path):
+    """Folders of people are refused with the ways out, and no byte of the project then holds a name."""
+    make_people(tmp_path / "people")
+    outcome = adapt(shop, tmp_path / "people")
+    assert outcome.code == 5 and "--labels" in outcome.err and "--patient-pattern" in outcome.err
+    files = [path for path in shop.folder.rglob("*") if path.is_file()]
+    assert not any(name in path.read_bytes() for path in files for name in (b"John_Doe", b"Dupont"))
+
+
 @pytest.mark.parametrize(
     ("make", "options", "code", "said"),
     [

@@ -110,6 +110,45 @@ def test_folders_that_are_no_classes(lay_out, folders):
         lay_out(*[f"{folder}/{i}.png" for i, folder in enumerate(folders)])
 
 
+PEOPLE = ("John_Doe", "Maria Rossi", "roe^richard")
+CASES = tuple(f"x{i}kz" for i in range(12))
+
+
+@pytest.mark.parametrize(
+    ("names", "sign"),
+    [
+        ([f"{person}/{view}.png" for person in PEOPLE for view in ("left", "right")], "called as people"),
+        ([f"{person}/{view}/1.png" for person in PEOPLE for view in ("left", "right")], "called as people"),
+        ([f"train/{person}/{i}.png" for person in PEOPLE for i in range(40)], "called as people"),
+        ([f"{a} {b}/{i}.png" for a, b in zip("ABCDE", "VWXYZ", strict=True) for i in "12"], ""),
+        ([f"Aaa_{b}bb/{i}.png" for b in "VWXYZ" for i in "12"], "called as people"),
+        ([f"{case}/{view}.png" for case in CASES[:3] for view in ("L", "R")], "the same views"),
+        ([f"{case}/{view}/{i}.png" for case in CASES[:6] for view in ("left", "right") for i in "12"], "same views"),
+        ([f"{case}/{i}.png" for case in CASES for i in "123"], "3.0 images each"),
+        ([f"{case}/{i}.png" for case in CASES for i in "1234"], ""),
+        ([f"{stage}_Demented/{i}.png" for stage in ("Mild", "Moderate", "Non") for i in range(30)], ""),
+        ([f"{name}/{i}.png" for name in ("Viral Pneumonia", "Lung Opacity", "Normal") for i in "12"], ""),
+    ],
+)
+def test_people_are_no_classes(lay_out, names, sign):
+    """Folders that look like people or cases are refused with the ways out, and no message repeats a name."""
+    if not sign:
+        assert lay_out(*names).kind == "class folders"
+        return
+    with pytest.raises(DataInvalid, match=rf"not like classes.*{sign}.*--labels.*--patient-pattern") as refused:
+        lay_out(*names)
+    assert not any(person in str(refused.value) for person in (*PEOPLE, *CASES, "Aaa"))
+
+
+def test_the_ways_out_for_people(lay_out, tmp_path):
+    """A table of labels is taken beside folders of people; and a pattern makes them classes after all."""
+    names = [f"{person}/{view}.png" for person in PEOPLE for view in ("left", "right")]
+    rows = "".join(f"{name},{'ab'[i % 2]}\n" for i, name in enumerate(names))
+    (tmp_path / "labels.csv").write_text(f"image,label\n{rows}")
+    assert {label for label, _ in seen(lay_out(*names, labels=tmp_path / "labels.csv")).values()} == {"a", "b"}
+    assert lay_out(*names, label_pattern="^([^/]+)/").kind == "file names"
+
+
 def test_table_in_the_folder(lay_out):
     """A flat folder with a table of labels in it needs no setting."""
     layout = lay_out(*FLAT, tables={"labels.csv": TABLE})
