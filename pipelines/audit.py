@@ -44,11 +44,13 @@ def run_audit(
 
     ``lasts``: whether the records stay, and are worth a line that says where they are.
     """
-    from medvision.auditing.deep import load_or_examine
+    from medvision.auditing.deep import load_deep, load_or_examine
     from medvision.data.audit import render_text
 
-    deep = load_or_examine(dataset.manifest, config)
-    before, dataset = dataset.split.fingerprint, prepare_dataset(config)
+    known = load_deep(config.dataset_dir, dataset.manifest)
+    deep, before = load_or_examine(dataset.manifest, config), dataset.split.fingerprint
+    if deep != known:
+        dataset = prepare_dataset(config)
     findings = (*dataset.audit.findings, *_too_few(dataset, policies))
     dataset = dataclasses.replace(dataset, audit=dataclasses.replace(dataset.audit, findings=findings))
     save_audit(dataset.audit, config)

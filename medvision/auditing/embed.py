@@ -137,22 +137,17 @@ def _network_at_hand(config: Config) -> Network | None:
 
 
 def _run(network: Network, images: np.ndarray, performance: PerformanceConfig) -> np.ndarray:
-    import torch
-
     from medvision.data.loading import to_tensor
     from medvision.models.devices import choose_device
+    from medvision.models.embedding import embed_batches
 
-    device = choose_device(performance)
-    # Convolutions on this layout are faster, on CPUs as on GPUs.
-    network = network.eval().to(device).to(memory_format=torch.channels_last)
     starts: Iterator[int] = iter(range(0, len(images), _BATCH))
     total = -(-len(images) // _BATCH)
-    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16):
-        embedded = [
-            network.embed(to_tensor(np.array(images[start : start + _BATCH])).to(device)).float().cpu().numpy()
-            for start in with_progress(starts, total, "Embedding images")
-        ]
-    return np.concatenate(embedded)
+    batches = (
+        to_tensor(np.array(images[start : start + _BATCH]))
+        for start in with_progress(starts, total, "Embedding images")
+    )
+    return embed_batches(network, batches, device=choose_device(performance), half=True)
 
 
 def reduce_dimensions(features: np.ndarray, made_by: str, *, is_learned: bool) -> Embeddings:

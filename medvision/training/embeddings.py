@@ -19,6 +19,7 @@ from medvision.data.loading import to_tensor
 from medvision.data.parallel import with_progress
 from medvision.data.transforms import Augmentation
 from medvision.files import atomic_write, fingerprint, locked
+from medvision.models.embedding import embed_batches
 from medvision.models.network import Network
 from medvision.records import record_fingerprint
 
@@ -53,10 +54,8 @@ def embed_views(
     path = folder / f"embeddings-{key}.npy"
     with locked(folder / f"embeddings-{key}.lock"):
         if not path.is_file():
-            embedded = [
-                _embed(network, _view(images, rows, view, augmentation, seed), len(rows), view, device, half)
-                for view in views
-            ]
+            batches = (_view(images, rows, view, augmentation, seed) for view in views)
+            embedded = [embed_batches(network, each, device=device, half=half) for each in batches]
             atomic_write(path, lambda file: _write_array(file, np.stack(embedded)))
     return np.load(path, mmap_mode="r")
 
@@ -67,35 +66,19 @@ def _write_array(file: BinaryIO, array: np.ndarray) -> None:
     file.write(array.data)
 
 
-@torch.inference_mode()
-def _embed(
-    network: Network, batches: Iterator[np.ndarray], n: int, view: int, device: torch.device, half: bool
-) -> np.ndarray:
-    was_training = network.training
-    # Convolutions on this layout are faster, on CPUs as on GPUs.
-    network = network.eval().to(device).to(memory_format=torch.channels_last)
-    total = -(-n // _BATCH)
-    with torch.autocast(device.type, torch.bfloat16, enabled=half):
-        embedded = [
-            network.embed(to_tensor(batch).to(device)).float().cpu().numpy()
-            for batch in with_progress(batches, total, f"Embedding images, view {view + 1}")
-        ]
-    network.train(was_training)
-    return np.concatenate(embedded)
-
-
 def _view(
     images: np.ndarray, rows: np.ndarray, view: int, augmentation: TransformConfig, seed: int
-) -> Iterator[np.ndarray]:
+) -> Iterator[torch.Tensor]:
     augment = Augmentation(augmentation) if view else None
-    for start in range(0, len(rows), _BATCH):
+    starts: Iterator[int] = iter(range(0, len(rows), _BATCH))
+    for start in with_progress(starts, -(-len(rows) // _BATCH), f"Embedding images, view {view + 1}"):
         chunk = rows[start : start + _BATCH]
         batch = images[chunk]
         if augment:
             batch = np.stack(
                 [augment(image, seed=(seed, view, int(row))) for image, row in zip(batch, chunk, strict=True)]
             )
-        yield batch
+        yield to_tensor(batch)
 
 
 def _hash_backbone(network: Network) -> str:

@@ -9,7 +9,9 @@ from PIL import Image
 from medvision.config import Config
 from medvision.data.duplicates import add_pairs, save_pairs
 from medvision.data.phantom import make_phantom
+from medvision.tracking.recorder import Recorder
 from medvision.validation.test_ledger import fingerprint_test_set, look
+from pipelines.audit import run_audit
 from pipelines.dataset import prepare_dataset
 
 NAME = "mirrored"
@@ -103,6 +105,21 @@ def test_a_later_examination(looked_at):
     assert fingerprint_test_set(after.manifest, after.split) == locked
     test, train = (set(after.manifest.rows.group.iloc[after.split.indices(side)]) for side in ("test", "train"))
     assert not test & train
+
+
+def test_an_audit_that_is_saved_prepares_nothing_anew(tmp_path):
+    """The first audit writes the split again, with the copies that it found; one that finds itself saved does not."""
+    make_phantom(tmp_path / "data", patients_per_class=12, image_size=32)
+    config = settings(tmp_path)
+    recorder, split = Recorder(tmp_path / "outbox"), config.dataset_dir / "split.parquet"
+    written = []
+    for _ in range(2):
+        dataset = prepare_dataset(config)
+        before = split.stat().st_mtime_ns
+        audited = run_audit(config, recorder, dataset)
+        assert audited.audit.is_deep
+        written.append(split.stat().st_mtime_ns > before)
+    assert written == [True, False]
 
 
 def test_another_seed_is_another_test_set(looked_at, tmp_path):

@@ -59,10 +59,10 @@ def test_the_second_call_reads_the_file(embed, monkeypatch):
     """What is embedded once is read from the disk afterwards: the backbone is not run again."""
     first = np.array(embed())
 
-    def fail(*arguments):
+    def fail(*arguments, **options):
         raise AssertionError("the backbone was run again")
 
-    monkeypatch.setattr(embeddings, "_embed", fail)
+    monkeypatch.setattr(embeddings, "embed_batches", fail)
     np.testing.assert_array_equal(embed(), first)
 
 
@@ -116,8 +116,13 @@ def test_one_view_does_not_depend_on_the_augmentation(embed, tmp_path):
 def test_two_at_once_embed_once(build, embed, monkeypatch):
     """Of two trainings that want the same embeddings at once, one computes them and the other waits for it."""
     calls = []
-    compute = embeddings._embed
-    monkeypatch.setattr(embeddings, "_embed", lambda *arguments: (calls.append(1), compute(*arguments))[1])
+    compute = embeddings.embed_batches
+
+    def count(*arguments, **options):
+        calls.append(1)
+        return compute(*arguments, **options)
+
+    monkeypatch.setattr(embeddings, "embed_batches", count)
     results = {}
 
     def run(name, network):
