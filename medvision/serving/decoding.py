@@ -6,8 +6,11 @@ import json
 import logging
 import os
 import queue
+import socket
+import struct
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from multiprocessing import Pipe
@@ -26,8 +29,10 @@ class Decoders:
 
     def __init__(self, number: int = 2) -> None:
         self._idle: queue.SimpleQueue[_Child] = queue.SimpleQueue()
-        for _ in range(number):
-            self._idle.put(_Child())
+        self._lock, self._is_closed = threading.Lock(), False
+        self._children = {_Child() for _ in range(number)}
+        for child in self._children:
+            self._idle.put(child)
 
     def read(self, content: bytes, forms: Sequence[Form], formats: Sequence[str], *, timeout_s: float) -> Forms:
         """Return the image of a file in each form.
@@ -36,15 +41,17 @@ class Decoders:
         """
         end = time.monotonic() + timeout_s
         try:
-            child = self._idle.get(timeout=timeout_s)
+            # One whose time was up before its turn came takes no decoder, which would be replaced for nothing.
+            child = self._idle.get(timeout=timeout_s) if timeout_s > 0 else None
         except queue.Empty:
-            raise DeadlinePassed("Too many images wait to be read. Try again.") from None
+            child = None
+        if child is None:
+            raise DeadlinePassed("Too many images wait to be read. Try again.")
         try:
             answer = child.ask(content, forms, formats, timeout_s=end - time.monotonic())
         except (DeadlinePassed, DecodeRejected) as error:
             _LOG.error("!! A decoder is replaced: %s", error)
-            child.end()
-            child = _Child()
+            child = self._replace(child)
             raise
         finally:
             self._idle.put(child)
@@ -53,9 +60,21 @@ class Decoders:
         return _split(answer, forms)
 
     def close(self) -> None:
-        """End the processes that are idle; one that is at work ends when it hangs up."""
-        while not self._idle.empty():
-            self._idle.get().end()
+        """End the processes, those that are at work, too: whoever waits for one that hangs must be able to end."""
+        with self._lock:
+            self._is_closed = True
+            for child in self._children:
+                child.kill()
+
+    def _replace(self, child: _Child) -> _Child:
+        child.end()
+        with self._lock:
+            if self._is_closed:
+                return child
+            self._children.discard(child)
+            child = _Child()
+            self._children.add(child)
+        return child
 
 
 class _Child:
@@ -68,21 +87,36 @@ class _Child:
             command, pass_fds=[far.fileno()], env=environment, stdin=subprocess.DEVNULL, start_new_session=True
         )
         far.close()
+        # The same pipe, for what only a socket can be told.
+        self._socket = socket.socket(fileno=os.dup(self._pipe.fileno()))
 
     def ask(self, content: bytes, forms: Sequence[Form], formats: Sequence[str], *, timeout_s: float) -> bytes:
+        self._limit_waits(timeout_s)
         try:
             self._pipe.send_bytes(json.dumps([forms, formats]).encode())
             self._pipe.send_bytes(content)
             if not self._pipe.poll(max(timeout_s, 0)):
                 raise DeadlinePassed("The image took too long to read.")
             return self._pipe.recv_bytes(1 + sum(side * side * channels for _, side, channels in forms) + 4096)
+        except BlockingIOError:
+            raise DeadlinePassed("The image took too long to read.") from None
         except (OSError, EOFError):
             raise DecodeRejected("the decoder ended while it read the image; expected a whole PNG or JPEG") from None
 
-    def end(self) -> None:
-        self._pipe.close()
+    def kill(self) -> None:
         self._process.kill()
         self._process.wait()
+
+    def end(self) -> None:
+        self.kill()
+        self._pipe.close()
+        self._socket.close()
+
+    def _limit_waits(self, timeout_s: float) -> None:
+        """Let nothing wait longer for a process that has stopped in the middle of what it is sent, or sends."""
+        microseconds = max(int(1e6 * timeout_s), 1)
+        for option in (socket.SO_SNDTIMEO, socket.SO_RCVTIMEO):
+            self._socket.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", *divmod(microseconds, 1_000_000)))
 
 
 def _split(answer: bytes, forms: Sequence[Form]) -> Forms:

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 
 from medvision.data.pseudonyms import pseudonym
-from medvision.errors import AuditUnavailable, DecodeRejected, TryAgainLater
+from medvision.errors import AuditUnavailable, DeadlinePassed, DecodeRejected, TryAgainLater
 from medvision.evaluation.explain import render_map
 from medvision.serving.access import Caller, charge, needs, service_of
 from medvision.serving.answering import Weighed, describe, describe_more, record, weigh
@@ -137,13 +137,16 @@ async def _answer_file(asked: Asked, file: Upload, case: str) -> Weighed:
 
 async def _read(asked: Asked, served: Served, file: Upload) -> Any:
     service = asked.service
-    loop = asyncio.get_running_loop()
-    return await loop.run_in_executor(
+    reading = asyncio.get_running_loop().run_in_executor(
         service.reading,
         lambda: service.decoders.read(
             file.content, served.predictor.forms, served.formats, timeout_s=asked.ends_s - time.monotonic()
         ),
     )
+    try:
+        return await asyncio.wait_for(reading, max(asked.ends_s - time.monotonic(), 0))
+    except asyncio.TimeoutError:
+        raise DeadlinePassed("The image took too long to read.") from None
 
 
 async def _weigh(asked: Asked, served: Served, image: Any) -> Weighed:
