@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import ClassVar
@@ -111,9 +111,17 @@ async def _collect(form: FormData, field: str, max_files: int) -> Form:
         raise RequestRefused(f"Expected the file in a field called {field}, with a file name.")
     if len(found) > max_files:
         raise BodyTooLarge(f"Expected {max_files} files at most.")
-    return Form(
-        tuple([await _upload(part) for part in found]), {name: part for name, part in parts if isinstance(part, str)}
-    )
+    fields = {name: part for name, part in parts if isinstance(part, str)}
+    _check_texts([*fields, *fields.values(), *(part.filename or "" for part in found)])
+    return Form(tuple([await _upload(part) for part in found]), fields)
+
+
+def _check_texts(texts: Sequence[str]) -> None:
+    try:
+        "".join(texts).encode()
+    except UnicodeEncodeError:
+        # Halves of characters, which UTF-7 lets through, can neither be hashed nor answered with.
+        raise RequestRefused("The body is no form: expected names and fields of whole characters.") from None
 
 
 async def _upload(part: UploadFile) -> Upload:
