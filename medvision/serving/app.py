@@ -39,6 +39,7 @@ def build_app(service: Service, *, is_encrypted: bool = False) -> ASGIApp:
     app.add_exception_handler(MedvisionError, _on_ours)
     app.add_exception_handler(HTTPException, _on_http)
     app.add_exception_handler(RequestValidationError, _on_invalid)
+    app.add_exception_handler(Exception, _on_unknown)
     app.mount("/page", StaticFiles(directory=_PAGE), name="page")
     app.add_api_route("/", _page, include_in_schema=False)
     return Border(app, service, is_encrypted=is_encrypted)
@@ -70,3 +71,8 @@ async def _on_invalid(request: Request, error: Exception) -> Response:
     names = sorted({str(each["loc"][-1]) for each in error.errors()})
     detail = f"Not a value that is allowed: {', '.join(name for name in names if name.isidentifier())}."
     return render(422, kind_of(422), detail, request.state.request_id)
+
+
+async def _on_unknown(request: Request, error: Exception) -> Response:
+    # The error goes on from here to the border, which logs it.
+    return problem(error, request.state.request_id)

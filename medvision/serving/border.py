@@ -53,7 +53,7 @@ class Border:
         """Answer a request; anything that goes wrong is a problem with an id, never a stack trace."""
         if scope["type"] != "http":
             return
-        began, request_id, status = time.perf_counter(), uuid.uuid4().hex, [500]
+        began, request_id, status = time.perf_counter(), uuid.uuid4().hex, [0]
         scope.setdefault("state", {})["request_id"] = request_id
 
         async def send_on(message: Message) -> None:
@@ -73,11 +73,12 @@ class Border:
             self._service.metrics.error(type(error).__name__)
             await problem(error, request_id)(scope, receive, send_on)
         except Exception as error:
+            self._service.metrics.error("InternalError")
             _log(error, request_id)
-            if status == [500]:
+            if not status[0]:
                 await problem(error, request_id)(scope, receive, send_on)
         seconds = time.perf_counter() - began
-        self._service.metrics.request(_endpoint(scope), scope["method"], status[0], seconds)
+        self._service.metrics.request(_endpoint(scope), scope["method"], status[0] or 500, seconds)
 
     def _add_headers(self, message: Message, path: str, request_id: str) -> None:
         headers = MutableHeaders(scope=message)
