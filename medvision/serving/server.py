@@ -4,26 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import h11
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from medvision.serving.admission import Admission
+from medvision.serving.problems import kind_of, render
 
 _HEADERS_S = 5.0
 _MAX_HEADER_BYTES = 16 << 10
+# Of a body whose request was answered: closing at once could take the answer from a client that still sends.
+_MAX_SURPLUS_BYTES = 1 << 20
 
 
 class Patience(H11Protocol):
     """A connection that is closed when no request has come on it in time, however slowly one trickles in."""
 
     _guard: asyncio.TimerHandle | None = None
+    _surplus_bytes = 0
 
     def connection_made(self, transport: Any) -> None:
         """Begin to wait for a request."""
@@ -31,15 +37,32 @@ class Patience(H11Protocol):
         self._wait()
 
     def data_received(self, data: bytes) -> None:
-        """Wait no longer once a request is whole to the end of its headers."""
+        """Wait no longer once a request is whole to the end of its headers, and read little after its answer."""
         super().data_received(data)
-        if self._guard and self._is_answering():
-            self._guard.cancel()
+        if self._is_answering():
+            if self._guard:
+                self._guard.cancel()
+        elif self.conn.their_state is h11.SEND_BODY:
+            self._surplus_bytes += len(data)
+            if self._surplus_bytes > _MAX_SURPLUS_BYTES:
+                self.transport.close()
 
     def on_response_complete(self) -> None:
         """Wait for the next request."""
         super().on_response_complete()
+        self._surplus_bytes = 0
         self._wait()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no HTTP as a problem, as all that is wrong, and hang up."""
+        answer = render(400, kind_of(400), "Expected a request as HTTP/1.1 has it.", uuid.uuid4().hex)
+        headers = [*answer.raw_headers, (b"Connection", b"close")]
+        for event in (
+            h11.Response(status_code=400, headers=headers, reason=b"Bad Request"), h11.Data(bytes(answer.body)),
+            h11.EndOfMessage(),
+        ):  # fmt: skip
+            self.transport.write(self.conn.send(event) or b"")
+        self.transport.close()
 
     def _wait(self) -> None:
         if self._guard:
