@@ -95,17 +95,18 @@ function fail(card, error) {
 }
 
 function tellPause(card, seconds) {
-  card.root.querySelector(".progress").textContent = `The service is busy. Trying again in ${count(seconds, "second")} …`;
+  const progress = card.root.querySelector(".progress");
+  progress.textContent = `The service is busy. Trying again in ${count(seconds, "second")} …`;
 }
 
 /** Tell those who hear the page instead of seeing it. */
 function say({ file, state, answer: said, error }) {
   const what = {
-    answered: () => `${said.prediction}, ${percent(said.confidence)}, ${levelOf(said)}. ${said.uncertainty.recommendation}`,
-    indeterminate: () => `no answer. ${said.uncertainty.recommendation}`,
+    answered: () => `${said.prediction}, ${percent(said.confidence)}, ${levelOf(said)}.`,
+    indeterminate: () => "no answer.",
     failed: () => `failed. ${error.message}`,
   };
-  byId("said").textContent = `${file.name}: ${what[state]()}`;
+  byId("said").textContent = `${file.name}: ${what[state]()} ${said ? said.uncertainty.recommendation : ""}`;
 }
 
 chooser.addEventListener("change", () => {

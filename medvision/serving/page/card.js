@@ -1,6 +1,6 @@
 // One image and its answer, as a card: waiting, running, answered, indeterminate or failed.
 
-import { count, element, fill, levelOf, nameIn, percent, split } from "./words.js";
+import { element, fill, levelOf, nameIn, percent, split } from "./words.js";
 
 const template = document.getElementById("case");
 let made = 0;
@@ -97,12 +97,12 @@ function showHeat(root, answer) {
   root.querySelector(".caption").textContent = `Where the model looked for ${answer.prediction}. It does not show `
     + "that the model was right to.";
   if (!root.querySelector(".image")) {
-    root.querySelector(".undrawn").textContent = "This browser can't draw this kind of file: the heat map stands alone.";
+    root.querySelector(".undrawn").textContent = "This browser can't draw this kind of file: the heat map is alone.";
   }
 }
 
 function followSlider(root) {
-  const [slider, shown, heat] = ["input", "output", ".heat"].map((name) => root.querySelector(name));
+  const [slider, shown, heat] = ["input", ".share", ".heat"].map((name) => root.querySelector(name));
   const follow = () => {
     heat.style.opacity = slider.value / 100;
     shown.textContent = `${slider.value} %`;
@@ -136,12 +136,13 @@ function factsOf(answer) {
   facts.push(["Kind of image", distance === null ? "not checked by this model" : kindOf(distance)]);
   return [
     ...facts,
-    ["Answered by", `${answer.model} ${answer.version}, in ${count(Math.round(answer.processing_time_ms), "ms", "ms")}`],
+    ["Answered by", `${answer.model} ${answer.version}, in ${Math.round(answer.processing_time_ms)} ms`],
     ["Request id", element("code", answer.request_id)],
   ];
 }
 
-const kindOf = (distance) => `distance ${distance.toFixed(2)}: ${distance <= 1 ? "like" : "unlike"} those it knows (limit 1)`;
+const kindOf = (distance) =>
+  `${distance <= 1 ? "like" : "unlike"} those it knows: distance ${distance.toFixed(2)}, limit 1`;
 
 const scoresOf = (member) =>
   Object.entries(member.probabilities).map(([name, share]) => `${name} ${percent(share)}`).join(", ");
@@ -150,10 +151,10 @@ const scoresOf = (member) =>
 function setOf({ prediction_set: held, coverage }) {
   if (held === null) return "not known: this model has no prediction sets";
   const said = element("span", "");
-  const names = held.length ? held.map((name) => nameIn("span", name, "chip")) : [element("span", "no class is likely enough")];
-  said.append(...names);
+  said.append(...(held.length ? held.map((name) => nameIn("span", name, "chip")) : ["no class is likely enough"]));
   if (coverage !== null) {
-    said.append(element("small", `Such a set holds the truth for ${percent(coverage).replace(".0", "")} of each class.`));
+    const share = Number((100 * coverage).toFixed(1));
+    said.append(element("small", `Such sets hold the true class of ${share} % of the images, in each class.`));
   }
   return said;
 }

@@ -18,8 +18,8 @@ export function showModel(info) {
   document.title = `${info.name} ${info.version} – medvision`;
   byId("served-name").textContent = info.name;
   byId("served-version").textContent = info.grade ? `${info.version}, grade: ${info.grade}` : info.version;
-  byId("takes").textContent = `${info.formats.join(", ")}, ${MAX_FILE_BYTES / 2 ** 20} MiB at most. Each is sent to this `
-    + "service alone, without its file name.";
+  const kinds = `${info.formats.join(", ")}, ${MAX_FILE_BYTES / 2 ** 20} MiB at most.`;
+  byId("takes").textContent = `${kinds} Each is sent to this service alone, without its file name.`;
   byId("model-name").textContent = info.name;
   fill(byId("model-facts"), factsOf(info));
   fill(byId("model-figures"), figuresOf(info.figures));
@@ -64,7 +64,7 @@ function classRow(name, figures) {
 function limitsOf(info) {
   return [
     ...info.limits,
-    `It knows ${count(info.classes.length, "class", "classes")}, and names one of them whatever else an image shows.`,
+    `It knows ${count(info.classes.length, "class", "classes")} alone: what else an image shows, it can't name.`,
     "The figures are those of its test set; on other scanners and other patients they may differ.",
   ];
 }

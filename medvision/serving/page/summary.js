@@ -3,7 +3,13 @@
 import { count, element, levelOf, percent, split } from "./words.js";
 
 const byId = (id) => document.getElementById(id);
-const STATES = { waiting: "waiting", running: "under way", answered: "answered", indeterminate: "no answer", failed: "failed" };
+const STATES = {
+  waiting: "waiting",
+  running: "under way",
+  answered: "answered",
+  indeterminate: "no answer",
+  failed: "failed",
+};
 
 const rows = new WeakMap();
 
@@ -11,9 +17,9 @@ const rows = new WeakMap();
 export function showSummary(cards) {
   byId("summary").hidden = cards.length < 2;
   byId("counts").textContent = countsOf(cards);
-  const wanted = cards.map(rowOf);
+  const [shown, wanted] = [[...byId("rows").children], cards.map(rowOf)];
   // Not each time: whoever has come to a link by keyboard would lose it.
-  if (wanted.some((row, place) => row !== byId("rows").children[place]) || wanted.length !== byId("rows").children.length) {
+  if (shown.length !== wanted.length || shown.some((row, place) => row !== wanted[place])) {
     byId("rows").replaceChildren(...wanted);
   }
 }
