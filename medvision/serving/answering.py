@@ -10,7 +10,7 @@ from medvision.evaluation.diversity import disagreement, normalized_entropy
 from medvision.serving.audit_log import AuditEntry
 from medvision.serving.predictor import Decision, Prediction
 from medvision.serving.reading import Forms
-from medvision.serving.schemas import AdvancedAnswer, Answer, MemberScores, Uncertainty
+from medvision.serving.schemas import Action, AdvancedAnswer, Answer, Level, MemberScores, Uncertainty
 from medvision.serving.served import Served
 
 _MEDIUM, _HIGH = 0.3, 0.6
@@ -18,7 +18,6 @@ _UNLIKE = (
     "Not answered: the image is unlike those that the model was trained and validated on. Have a person read it, and "
     "check that it is the right kind of image."
 )
-_SECOND = "Send to a second reader: "
 
 
 @dataclass(frozen=True)
@@ -123,6 +122,7 @@ def _uncertainty(weighed: Weighed) -> Uncertainty:
     row = np.array([list(weighed.prediction.probabilities.values())])
     entropy = float(normalized_entropy(row)[0])
     level = _level(weighed, entropy)
+    action, recommendation = _recommend(weighed, level)
     return Uncertainty(
         level=level,
         entropy=entropy,
@@ -130,11 +130,12 @@ def _uncertainty(weighed: Weighed) -> Uncertainty:
         prediction_set=None if held is None or weighed.is_indeterminate else list(held),
         coverage=info.conformal.coverage if info.conformal else None,
         domain_distance=weighed.domain_distance,
-        recommendation=_recommend(weighed, level),
+        action=action,
+        recommendation=recommendation,
     )
 
 
-def _level(weighed: Weighed, entropy: float) -> str:
+def _level(weighed: Weighed, entropy: float) -> Level:
     if weighed.is_indeterminate:
         return "indeterminate"
     if weighed.decision.is_abstention or entropy >= _HIGH:
@@ -142,17 +143,25 @@ def _level(weighed: Weighed, entropy: float) -> str:
     return "medium" if entropy >= _MEDIUM else "low"
 
 
-def _recommend(weighed: Weighed, level: str) -> str:
-    held = weighed.decision.prediction_set
+def _recommend(weighed: Weighed, level: str) -> tuple[Action, str]:
+    """Return what to do with an answer, as a program and as a person reads it."""
     if level == "indeterminate":
-        return _UNLIKE
+        return "not_answered", _UNLIKE
+    doubt = _doubt(weighed, level)
+    if doubt:
+        return "second_reader", f"Send to a second reader: {doubt}"
+    return "none", "The answer supports a reader, and does not replace one."
+
+
+def _doubt(weighed: Weighed, level: str) -> str:
+    held = weighed.decision.prediction_set
     if held is not None and len(held) > 1:
-        return f"{_SECOND}the model does not rule out {', '.join(held)}."
+        return f"the model does not rule out {', '.join(held)}."
     if held is not None and not held:
-        return f"{_SECOND}no class is likely enough to be kept."
+        return "no class is likely enough to be kept."
     if level == "high":
-        return f"{_SECOND}the probabilities are close to one another."
+        return "the probabilities are close to one another."
     called = [name for name, is_called in weighed.decision.calls.items() if is_called]
     if called and weighed.prediction.label not in called:
-        return f"{_SECOND}{', '.join(called)} is above its threshold, though another class is more probable."
-    return "The answer supports a reader, and does not replace one."
+        return f"{', '.join(called)} is above its threshold, though another class is more probable."
+    return ""

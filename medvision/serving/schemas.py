@@ -7,6 +7,8 @@ from typing import Literal
 from pydantic import BaseModel, Field
 
 Status = Literal["answered", "indeterminate"]
+Level = Literal["low", "medium", "high", "indeterminate"]
+Action = Literal["none", "second_reader", "not_answered"]
 
 
 class Answer(BaseModel):
@@ -29,7 +31,7 @@ class Uncertainty(BaseModel):
     is between the members of an ensemble, None for one network.
     """
 
-    level: Literal["low", "medium", "high", "indeterminate"]
+    level: Level
     entropy: float = Field(ge=0, le=1)
     disagreement: float | None = Field(ge=0, le=1)
     prediction_set: list[str] | None = Field(
@@ -37,7 +39,8 @@ class Uncertainty(BaseModel):
     )
     coverage: float | None = Field(description="Share of each class whose set holds the truth.")
     domain_distance: float | None = Field(description="Above 1 the image is unlike those that the model knows.")
-    recommendation: str
+    action: Action
+    recommendation: str = Field(description="What to do, and why, in a sentence.")
 
 
 class MemberScores(BaseModel):
@@ -53,7 +56,7 @@ class AdvancedAnswer(Answer):
     uncertainty: Uncertainty
     called: dict[str, bool] = Field(description="Whether each critical class is called, at its operating point.")
     members: list[MemberScores]
-    heat_map_png: str | None = Field(description="The image with the heat map over it, PNG in base64; if asked for.")
+    heat_map_png: str | None = Field(description="Where the model looked, to lay over the image: PNG in base64.")
 
 
 class FileAnswer(BaseModel):
@@ -101,6 +104,7 @@ class ModelInfo(BaseModel):
     n_test_images: int | None
     n_test_patients: int | None
     figures: dict[str, float | None] = Field(description="The key figures of the verdict, by their names.")
+    intervals: dict[str, tuple[float, float]] = Field(description="95 % intervals of those that a rule asked for.")
     latency_p95_ms: float | None = Field(description="95th percentile that the verdict was given on.")
     limits: list[str] = Field(
         description="Rules of the policy that could not be assessed, and what else is to be known."

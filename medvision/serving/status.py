@@ -93,10 +93,21 @@ def _describe(served: Served, challenger: Served | None) -> ModelInfo:
         n_test_images=verdict.n if verdict else None,
         n_test_patients=verdict.n_patients if verdict else None,
         figures=verdict.figures if verdict else {},
+        intervals=_intervals(verdict),
         latency_p95_ms=_latency(verdict),
         limits=_limits(verdict),
         canary=challenger.version if challenger else None,
     )
+
+
+def _intervals(verdict: Verdict | None) -> dict[str, tuple[float, float]]:
+    """Return the intervals by the names of their figures: value.accuracy is the rule on the accuracy."""
+    outcomes = verdict.outcomes if verdict else ()
+    return {
+        outcome.rule.partition(".")[2]: (outcome.low, outcome.high)
+        for outcome in outcomes
+        if outcome.low is not None and outcome.high is not None
+    }
 
 
 def _latency(verdict: Verdict | None) -> float | None:

@@ -22,8 +22,8 @@ export function showModel(info) {
   byId("takes").textContent = `${kinds} Each is sent to this service alone, without its file name.`;
   byId("model-name").textContent = info.name;
   fill(byId("model-facts"), factsOf(info));
-  fill(byId("model-figures"), figuresOf(info.figures));
-  byId("model-classes").tBodies[0].replaceChildren(...info.classes.map((name) => classRow(name, info.figures)));
+  fill(byId("model-figures"), figuresOf(info));
+  byId("model-classes").tBodies[0].replaceChildren(...info.classes.map((name) => classRow(name, info)));
   byId("model-limits").replaceChildren(...limitsOf(info).map((limit) => element("li", limit)));
   byId("model-wait").hidden = true;
   byId("model-body").hidden = false;
@@ -47,18 +47,31 @@ function testSet(info) {
   return info.n_test_patients === null ? images : `${images} of ${count(info.n_test_patients, "patient")}`;
 }
 
-function figuresOf(figures) {
-  const known = Object.keys(FIGURES).filter((name) => name in figures);
-  return known.map((name) => [FIGURES[name], figure(figures[name])]);
+function figuresOf(info) {
+  const known = Object.keys(FIGURES).filter((name) => name in info.figures);
+  return known.map((name) => [FIGURES[name], figureOf(info, name)]);
 }
 
-function classRow(name, figures) {
+/** Return a figure, with its interval below it where the verdict has one. */
+function figureOf(info, name) {
+  const said = element("span", figure(info.figures[name]));
+  const [low, high] = info.intervals[name] ?? [];
+  if (low !== undefined) said.append(element("small", `${figure(low)}–${figure(high)}`, "interval"));
+  return said;
+}
+
+function classRow(name, info) {
   const row = document.createElement("tr");
   const label = nameIn("th", name);
   label.scope = "row";
-  const numbers = ["sensitivity", "specificity"].map((kind) => figure(figures[`${kind}.${name}`]));
-  row.append(label, ...numbers.map((number) => element("td", number, "number")));
+  row.append(label, ...["sensitivity", "specificity"].map((kind) => numberCell(info, `${kind}.${name}`)));
   return row;
+}
+
+function numberCell(info, name) {
+  const cell = element("td", "", "number");
+  cell.append(figureOf(info, name));
+  return cell;
 }
 
 function limitsOf(info) {
