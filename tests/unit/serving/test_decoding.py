@@ -29,6 +29,9 @@ def png(seed=0, size=(80, 60)):
 @pytest.fixture
 def decoders():
     found = Decoders(2)
+    # They take turns: both have begun to work then.
+    for _ in range(2):
+        found.read(png(), FORMS, FORMATS, timeout_s=30)
     yield found
     found.close()
 
@@ -62,7 +65,6 @@ def test_a_bomb_leaves_the_service_alone(decoders):
     """A file of 20 kB that says it is 13,300 pixels wide is refused; the memory of this process stays."""
     bomb = io.BytesIO()
     Image.new("1", (13_300, 13_300)).save(bomb, "PNG")
-    decoders.read(png(), FORMS, FORMATS, timeout_s=30)
     before = psutil.Process().memory_info().rss
     for _ in range(20):
         with pytest.raises(DecodeRejected, match="pixels"):
@@ -72,7 +74,6 @@ def test_a_bomb_leaves_the_service_alone(decoders):
 
 def test_a_decoder_that_dies_is_replaced(decoders):
     """Whoever's image it was gets an error, and the next one is answered by another process."""
-    decoders.read(png(), FORMS, FORMATS, timeout_s=30)
     for child in children():
         os.kill(child.pid, signal.SIGSEGV)
     for _ in range(2):
@@ -84,7 +85,6 @@ def test_a_decoder_that_dies_is_replaced(decoders):
 
 def test_a_decoder_that_hangs_is_replaced(decoders):
     """It is killed at the deadline of its image, and the next image is read."""
-    decoders.read(png(), FORMS, FORMATS, timeout_s=30)
     stopped = children()
     for child in stopped:
         child.suspend()
@@ -115,9 +115,6 @@ def test_threads_share_the_decoders(decoders):
 
 def test_a_decoder_can_write_no_file(decoders):
     """A process that a file has taken over can't leave anything on the disk."""
-    # They take turns: both have begun to work then.
-    for _ in range(2):
-        decoders.read(png(), FORMS, FORMATS, timeout_s=30)
     for child in children():
         assert child.rlimit(psutil.RLIMIT_FSIZE) == (0, 0)
         assert child.rlimit(psutil.RLIMIT_AS)[0] == 2 << 30
