@@ -130,6 +130,7 @@ class DiskFull(TryAgainLater, OSError):
 class RequestRefused(MedvisionError):
     """A request to the service that its sender can act on; the message is sent, so it names nothing of the server's."""
 
+    exit_code = 2
     http_status = 400
 
 
