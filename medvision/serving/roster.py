@@ -120,14 +120,18 @@ class Roster:
             try:
                 self.refresh()
             except LedgerBroken as error:
-                _LOG.error("!! %s", error)
-                self.present = replace(self.present, is_diverged=True, problem="the ledger is broken")
+                self._note("the ledger is broken", str(error), is_diverged=True)
             except MedvisionError as error:
-                # Whoever answers goes on: the registry is needed for another champion only.
-                _LOG.warning("The registry can't be asked: %s", error)
-                self.present = replace(self.present, problem="the registry does not answer")
-            except Exception:
-                _LOG.exception("The registry can't be asked")
+                self._note("the registry does not answer", str(error))
+            except Exception as error:
+                _LOG.debug("The registry can't be asked", exc_info=error)
+                self._note("the registry does not answer", f"it fails with {type(error).__name__}")
+
+    def _note(self, problem: str, why: str, *, is_diverged: bool = False) -> None:
+        """Keep what is wrong with the registry, and log it once; whoever answers goes on."""
+        if self.present.problem != problem:
+            _LOG.error("!! %s: %s", problem.capitalize(), why)
+        self.present = replace(self.present, is_diverged=is_diverged or self.present.is_diverged, problem=problem)
 
 
 def fixed(served: Served) -> Roster:
