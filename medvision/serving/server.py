@@ -55,6 +55,10 @@ class Patience(H11Protocol):
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is no HTTP as a problem, as all that is wrong, and hang up."""
+        if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
+            # The rest of a body that was answered already.
+            self.transport.close()
+            return
         answer = render(400, kind_of(400), "Expected a request as HTTP/1.1 has it.", uuid.uuid4().hex)
         headers = [*answer.raw_headers, (b"Connection", b"close")]
         for event in (
