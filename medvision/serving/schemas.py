@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
 Status = Literal["answered", "indeterminate"]
+# A tuple, in FastAPI's OpenAPI document, is no valid schema.
+Interval = Annotated[list[float], Field(min_length=2, max_length=2)]
 Level = Literal["low", "medium", "high", "indeterminate"]
 Action = Literal["none", "second_reader", "not_answered"]
 
@@ -104,7 +106,7 @@ class ModelInfo(BaseModel):
     n_test_images: int | None
     n_test_patients: int | None
     figures: dict[str, float | None] = Field(description="The key figures of the verdict, by their names.")
-    intervals: dict[str, tuple[float, float]] = Field(description="95 % intervals of those that a rule asked for.")
+    intervals: dict[str, Interval] = Field(description="95 % intervals of those that a rule asked for.")
     latency_p95_ms: float | None = Field(description="95th percentile that the verdict was given on.")
     limits: list[str] = Field(
         description="Rules of the policy that could not be assessed, and what else is to be known."

@@ -100,11 +100,11 @@ def _describe(served: Served, challenger: Served | None) -> ModelInfo:
     )
 
 
-def _intervals(verdict: Verdict | None) -> dict[str, tuple[float, float]]:
+def _intervals(verdict: Verdict | None) -> dict[str, list[float]]:
     """Return the intervals by the names of their figures: value.accuracy is the rule on the accuracy."""
     outcomes = verdict.outcomes if verdict else ()
     return {
-        outcome.rule.partition(".")[2]: (outcome.low, outcome.high)
+        outcome.rule.partition(".")[2]: [outcome.low, outcome.high]
         for outcome in outcomes
         if outcome.low is not None and outcome.high is not None
     }
