@@ -1,16 +1,17 @@
-"""How tests are spread over processes: a file at a time, and all of the pipelines in one process."""
+"""How tests are spread over processes: a file at a time, but all of the pipelines in one process, and of serving."""
 
 from xdist.scheduler import LoadScopeScheduling
 
-# Their files share two projects, each of which takes most of a minute to make.
-TOGETHER = "tests/pipelines/"
+# Their files share two projects, each of which takes most of a minute to make, or a service that runs.
+TOGETHER = ("tests/pipelines/", "tests/serving/")
 
 
 class ByFile(LoadScopeScheduling):
-    """Files by the number of their tests, those of the pipelines as one."""
+    """Files by the number of their tests, those that share something as one."""
 
     def _split_scope(self, nodeid):
-        return TOGETHER if nodeid.startswith(TOGETHER) else nodeid.split("::")[0]
+        together = [folder for folder in TOGETHER if nodeid.startswith(folder)]
+        return together[0] if together else nodeid.split("::")[0]
 
 
 def pytest_xdist_make_scheduler(config, log):
