@@ -6,7 +6,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from service_cases import Load, form_type, image_bytes, multipart, padded
+from service_cases import form_type, image_bytes, multipart, padded
+from traffic import Load
 
 
 def stop_decoders(service):

@@ -11,7 +11,8 @@ import signal
 import subprocess
 
 import pytest
-from service_cases import Load, read_audit, run_command
+from service_cases import read_audit, run_command
+from traffic import Load
 
 
 def check_kills(serve, project, kills):

@@ -4,7 +4,7 @@ import os
 import signal
 import time
 
-from service_cases import Load
+from traffic import Load
 
 
 def strike(service, number, rounds, pause_s):

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import httpx
 from registry_cases import NAME
-from service_cases import Load, form_type, free_port, image_bytes, multipart, read_audit, start_service
+from service_cases import form_type, free_port, image_bytes, multipart, read_audit, start_service
+from traffic import Load
 
 
 def test_the_command(project):

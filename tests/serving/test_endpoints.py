@@ -3,6 +3,7 @@
 import base64
 import io
 import re
+import socket
 
 import pytest
 from PIL import Image
@@ -158,8 +159,6 @@ def test_names_that_are_no_text(service, name):
 
 def test_a_value_with_a_url_is_not_followed(service):
     """No URL is accepted in place of an image: nothing is fetched."""
-    import socket
-
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}/x.png"
         for options in (
