@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 import traceback
@@ -11,7 +12,7 @@ from typing import Any
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from medvision.errors import MisdirectedRequest, RequestRefused
+from medvision.errors import MisdirectedRequest, NotServing, RequestRefused
 from medvision.serving.problems import problem
 from medvision.serving.service import Service
 
@@ -72,6 +73,10 @@ class Border:
         except RequestRefused as error:
             self._service.metrics.error(type(error).__name__)
             await problem(error, request_id)(scope, receive, send_on)
+        except asyncio.CancelledError:
+            # At the end of its time to finish; uvicorn would log the whole stack.
+            if not status[0]:
+                await problem(NotServing("The service has stopped."), request_id)(scope, receive, send_on)
         except Exception as error:
             self._service.metrics.error("InternalError")
             _log(error, request_id)
@@ -89,8 +94,10 @@ class Border:
         """Tell whether a request names this service: a page from elsewhere must not reach one that has no keys."""
         if not self._service.hosts:
             return True
-        host = Headers(scope=scope).get("host", "").rpartition(":")
-        return (host[0] or host[2]) in self._service.hosts
+        headers = Headers(scope=scope)
+        host = headers.get("host", "").rpartition(":")
+        is_own_page = headers.get("sec-fetch-site", "none") in ("none", "same-origin")
+        return is_own_page and (host[0] or host[2]) in self._service.hosts
 
 
 def _endpoint(scope: Scope) -> str:

@@ -6,8 +6,10 @@ trust a decoder that was taken over.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import resource
+import signal
 import sys
 from multiprocessing.connection import Connection
 
@@ -15,6 +17,7 @@ from medvision.data.decode import ImageSource
 from medvision.errors import DecodeRejected
 from medvision.serving.reading import read_forms
 
+_PR_SET_PDEATHSIG = 1
 IMAGE, REJECTED = b"\0", b"\1"
 # An image of 40 megapixels, the largest that is read, takes 120 MB, and as much again for each step.
 _MEMORY_BYTES = 2 << 30
@@ -45,6 +48,8 @@ def _answer(asked: bytes, content: bytes) -> bytes:
 
 
 def _limit() -> None:
+    # One that hangs does not outlive the service, however that has ended.
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     for what, most in (
         (resource.RLIMIT_AS, _MEMORY_BYTES), (resource.RLIMIT_FSIZE, 0), (resource.RLIMIT_CORE, 0),
     ):  # fmt: skip

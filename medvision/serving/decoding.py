@@ -47,6 +47,9 @@ class Decoders:
             child = None
         if child is None:
             raise DeadlinePassed("Too many images wait to be read. Try again.")
+        if child.has_ended:
+            # Of an earlier image, or of nothing: this one is not to blame.
+            child = self._replace(child)
         try:
             answer = child.ask(content, forms, formats, timeout_s=end - time.monotonic())
         except (DeadlinePassed, DecodeRejected) as error:
@@ -89,6 +92,10 @@ class _Child:
         far.close()
         # The same pipe, for what only a socket can be told.
         self._socket = socket.socket(fileno=os.dup(self._pipe.fileno()))
+
+    @property
+    def has_ended(self) -> bool:
+        return self._process.poll() is not None
 
     def ask(self, content: bytes, forms: Sequence[Form], formats: Sequence[str], *, timeout_s: float) -> bytes:
         self._limit_waits(timeout_s)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,9 +24,9 @@ from medvision.serving.admission import Admission
 from medvision.serving.api_keys import ApiKeys, api_keys_path, list_keys
 from medvision.serving.audit_log import AuditLog
 from medvision.serving.decoding import Decoders
-from medvision.serving.holders import look_at_holders
+from medvision.serving.holders import look_at_holders, look_at_version
 from medvision.serving.metrics import ServiceMetrics
-from medvision.serving.roster import Present, Roster, fixed
+from medvision.serving.roster import Holders, Present, Roster
 from medvision.serving.served import Served, load_served
 from medvision.serving.service import Service
 from medvision.serving.trust import trusted_keys
@@ -113,28 +113,39 @@ def _check(config: Config, wish: Wish) -> None:
 def _open_roster(
     config: Config, client: MlflowClient, tracking_uri: str, wish: Wish, device: torch.device, metrics: ServiceMetrics
 ) -> Roster:
-    def load(model: str) -> Served:
-        found = look_up(tracking_uri, model, again="serve")
-        return load_served(config, tracking_uri, found, engine=wish.engine, device=device)
-
-    name = parse_version_name(wish.model)
-    if name.alias != CHAMPION:
-        if wish.canary_percent or wish.is_shadowed:
-            raise ConfigInvalid(f"--canary and --shadow expect {name.name}@champion, which a challenger stands beside.")
-        roster = fixed(load(wish.model))
-        _tell(metrics, "swapped", roster.present)
-        return roster
+    look, load = _follow(config, client, tracking_uri, wish, device)
     roster = Roster(
-        lambda: look_at_holders(client, name.name, trusted_keys(config.paths.state)),
-        lambda number: load(f"{name.name}/{number}"),
+        look,
+        load,
         canary_percent=wish.canary_percent,
         is_shadowed=wish.is_shadowed,
         on_swap=functools.partial(_tell, metrics),
     )
     roster.start(config.serving.watch_s)
     if roster.present.champion is None:
-        raise ConfigInvalid(f"{name.name} has no champion. Run: medvision promote {name.name}/VERSION")
+        raise ConfigInvalid(
+            f"{wish.model} can't be served: expected a version that was not withdrawn, found none. Run: medvision "
+            "promote NAME/VERSION"
+        )
     return roster
+
+
+def _follow(
+    config: Config, client: MlflowClient, tracking_uri: str, wish: Wish, device: torch.device
+) -> tuple[Callable[[], Holders], Callable[[int], Served]]:
+    """Return what says who is to answer, and what loads a version by its number."""
+
+    def load(number: int) -> Served:
+        found = look_up(tracking_uri, f"{name.name}/{number}", again="serve")
+        return load_served(config, tracking_uri, found, engine=wish.engine, device=device)
+
+    name, trusted = parse_version_name(wish.model), trusted_keys(config.paths.state)
+    if name.alias == CHAMPION:
+        return lambda: look_at_holders(client, name.name, trusted), load
+    if wish.canary_percent or wish.is_shadowed:
+        raise ConfigInvalid(f"--canary and --shadow expect {name.name}@champion, which a challenger stands beside.")
+    number = int(look_up(tracking_uri, wish.model, again="serve").number)
+    return lambda: look_at_version(client, name.name, number, trusted), load
 
 
 def _tell(metrics: ServiceMetrics, outcome: str, present: Present) -> None:

@@ -20,11 +20,15 @@ _SHARES = 10_000
 
 @dataclass(frozen=True)
 class Holders:
-    """The numbers of the versions that the ledger says hold the aliases; ``problem``: why the aliases say otherwise."""
+    """The numbers of the versions that the ledger says hold the aliases; ``problem``: why the aliases say otherwise.
+
+    ``withdrawn``: those that were archived since they were promoted last.
+    """
 
     champion: int | None
     challenger: int | None
     problem: str = ""
+    withdrawn: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -53,11 +57,12 @@ class Roster:
         self.canary_percent, self.is_shadowed = canary_percent, is_shadowed
         self.present = Present(None)
         self._failed: dict[int, tuple[float, str]] = {}
-        self._stop = threading.Event()
+        self._stop, self._has_begun = threading.Event(), False
 
     def start(self, every_s: float) -> None:
         """Look at the registry now, with errors as ``refresh`` has them, then every so often on a thread."""
         self.refresh()
+        self._has_begun = True
         threading.Thread(target=self._watch, args=(every_s,), name="medvision-roster", daemon=True).start()
 
     def stop(self) -> None:
@@ -79,9 +84,9 @@ class Roster:
     def refresh(self) -> None:
         """Load who holds the aliases now; whoever answers stays if the new one may not."""
         before, held = self.present, self._look()
-        champion, problem = self._hold(held.champion, before)
+        champion, problem = self._hold(held.champion, before, held.withdrawn)
         wanted = held.challenger if self.canary_percent or self.is_shadowed else None
-        challenger, other = self._hold(wanted, before, optional=True)
+        challenger, other = self._hold(wanted, before, held.withdrawn, optional=True)
         problems = "; ".join(filter(None, (held.problem, problem, other)))
         present = Present(champion, challenger, bool(held.problem), problems)
         self.present = present
@@ -90,13 +95,15 @@ class Roster:
         elif present != before:
             self._on_swap("refused" if problem or other else "noted", present)
 
-    def _hold(self, number: int | None, before: Present, *, optional: bool = False) -> tuple[Served | None, str]:
+    def _hold(
+        self, number: int | None, before: Present, withdrawn: frozenset[int], *, optional: bool = False
+    ) -> tuple[Served | None, str]:
         """Return the version of a number, or who answered in its place, and why."""
         if number is None:
             # A champion that was withdrawn answers nobody any more.
             return None, ""
-        loaded = {int(each.found.number): each for each in (before.champion, before.challenger) if each}
-        stays = None if optional else before.champion
+        loaded = {_number(each): each for each in (before.champion, before.challenger) if each}
+        stays = None if optional or _number(before.champion) in withdrawn else before.champion
         if number in loaded:
             return loaded[number], ""
         failed_at, why = self._failed.get(number, (-_RETRY_S, ""))
@@ -105,10 +112,10 @@ class Roster:
         try:
             return self._load(number), ""
         except MedvisionError as error:
-            if before.champion is None and not optional:
+            self._failed[number] = time.monotonic(), f"version {number} could not be loaded"
+            if not self._has_begun and not optional:
                 raise
             _LOG.error("!! Version %d is not served: %s", number, error)
-            self._failed[number] = time.monotonic(), f"version {number} could not be loaded"
             return stays, self._failed[number][1]
 
     def _is_canary(self, case: str) -> bool:
@@ -134,9 +141,6 @@ class Roster:
         self.present = replace(self.present, is_diverged=is_diverged or self.present.is_diverged, problem=problem)
 
 
-def fixed(served: Served) -> Roster:
-    """Return a roster of one version that stays, whatever the registry says."""
-    number = int(served.found.number or 0)
-    roster = Roster(lambda: Holders(number, None), lambda _: served)
-    roster.refresh()
-    return roster
+def _number(served: Served | None) -> int:
+    """Return the number of a version; 0 of none, and of a model that was never registered."""
+    return int(served.found.number or 0) if served else 0

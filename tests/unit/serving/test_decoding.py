@@ -1,7 +1,6 @@
 """Decoding in processes of its own gives what decoding gives, and outlives what a file does to a decoder."""
 
 import io
-import os
 import signal
 import threading
 import time
@@ -75,11 +74,35 @@ def test_a_bomb_leaves_the_service_alone(decoders):
 def test_a_decoder_that_dies_is_replaced(decoders):
     """Whoever's image it was gets an error, and the next one is answered by another process."""
     for child in children():
-        os.kill(child.pid, signal.SIGSEGV)
-    for _ in range(2):
+        child.suspend()
+    outcomes = []
+
+    def read():
         with pytest.raises(DecodeRejected, match="ended"):
             decoders.read(png(), FORMS, FORMATS, timeout_s=30)
+        outcomes.append("refused")
+
+    threads = [threading.Thread(target=read) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.2)
+    for child in children():
+        child.send_signal(signal.SIGSEGV)
+        child.resume()
+    for thread in threads:
+        thread.join()
+    assert outcomes == ["refused"] * 2
     assert decoders.read(png(), FORMS, FORMATS, timeout_s=30)
+    assert len(children()) == 2
+
+
+def test_a_decoder_that_has_died_idle_blames_no_image(decoders):
+    """The next images are read, by other processes."""
+    for child in children():
+        child.kill()
+        child.wait()
+    for _ in range(2):
+        assert decoders.read(png(), FORMS, FORMATS, timeout_s=30)
     assert len(children()) == 2
 
 

@@ -32,7 +32,7 @@ class Registry:
 
     def roster(self, **options):
         roster = Roster(self.look, self.load, on_swap=lambda outcome, present: self.told.append(outcome), **options)
-        roster.refresh()
+        roster.start(3600)
         return roster
 
 
@@ -101,7 +101,19 @@ def test_the_first_champion_must_load():
     registry = Registry()
     registry.broken = {1}
     with pytest.raises(CheckpointCorrupt):
-        registry.roster()
+        Roster(registry.look, registry.load).start(60)
+
+
+def test_a_withdrawn_champion_does_not_stand_in():
+    """Where the next champion can't be loaded, the one before answers on, but not if it was withdrawn."""
+    registry = Registry()
+    roster = registry.roster()
+    registry.held, registry.broken = Holders(2, None, withdrawn=frozenset({1})), {2}
+    for _ in range(5):
+        roster.refresh()
+    with pytest.raises(NotServing):
+        roster.choose("a")
+    assert registry.loads == [1, 2]
 
 
 def test_a_registry_that_does_not_answer(monkeypatch):
