@@ -21,6 +21,8 @@ from service_cases import (
 )
 from test_canary import CANARY, _dicom, _jpeg, _png, find_canary, slices
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def ward(tmp_path):

@@ -15,6 +15,7 @@ from service_cases import form_type, free_port, image_bytes, multipart, read_aud
 from traffic import Load
 
 
+@pytest.mark.slow
 def test_the_command(project):
     """`medvision serve` says where it answers, answers, and ends with 0 when it is asked to."""
     port = free_port()
@@ -142,6 +143,7 @@ def _is_alive(number):
         return False
 
 
+@pytest.mark.slow
 def test_a_second_service_on_one_log(serve, forks, project):
     """A second service does not write to the audit log of one that runs, and says why."""
     service = serve()
