@@ -161,7 +161,12 @@ def _doubt(weighed: Weighed, level: str) -> str:
         return "no class is likely enough to be kept."
     if level == "high":
         return "the probabilities are close to one another."
-    called = [name for name, is_called in weighed.decision.calls.items() if is_called]
-    if called and weighed.prediction.label not in called:
-        return f"{', '.join(called)} is above its threshold, though another class is more probable."
+    label = weighed.prediction.label
+    if held is not None and label not in held:
+        return f"{held[0]} is not ruled out, while {label}, which is more probable, is."
+    others = [name for name, is_called in weighed.decision.calls.items() if is_called and name != label]
+    if others:
+        return f"{', '.join(others)} is above its threshold, though another class is more probable."
+    if not weighed.decision.calls.get(label, True):
+        return f"{label} is below its threshold, though it is the most probable class."
     return ""
