@@ -53,9 +53,11 @@ def needs(right: str) -> Any:
     return Depends(check)
 
 
-def charge(service: Service, caller: Caller, cost: int) -> None:
-    """Count so many images of a caller; Overloaded if it has asked for too many."""
-    wait_s = service.limit.take(caller.key_id, caller.per_minute, cost=cost) if caller.per_minute and cost else 0.0
+def charge(service: Service, caller: Caller, cost: int, *, paid: int = 0) -> None:
+    """Count so many images of a caller, beside those of the request that are ``paid``; Overloaded if it has too many."""
+    if not caller.per_minute or not cost:
+        return
+    wait_s = service.limit.take(caller.key_id, caller.per_minute, cost=cost, paid=paid)
     if wait_s > 0:
         raise Overloaded(f"This API key allows {caller.per_minute} images a minute. Try again later.", wait_s)
 

@@ -66,7 +66,7 @@ async def predict_batch(request: Request, caller: CallerKey) -> BatchAnswer:
         request, service.admission, field="images", max_files=MAX_FILES, max_bytes=_MAX_BATCH_BYTES,
         timeout_s=service.deadline_s,
     ) as form:  # fmt: skip
-        charge(service, caller, len(form.files) - 1)
+        charge(service, caller, len(form.files) - 1, paid=1)
         with service.admission.slot():
             asked = begin(service, caller, request.state.request_id, "predict/batch")
             found = await answer_files(asked, form.files)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from http import HTTPStatus
 from typing import Any
@@ -16,7 +17,7 @@ MEDIA_TYPE = "application/problem+json"
 def problem(error: Exception, request_id: str) -> JSONResponse:
     """Return the answer for an error; of one that is not the client's, the log has the rest."""
     if isinstance(error, RequestRefused):
-        headers = {"Retry-After": str(max(1, round(error.retry_after_s)))} if isinstance(error, Overloaded) else {}
+        headers = {"Retry-After": str(max(1, math.ceil(error.retry_after_s)))} if isinstance(error, Overloaded) else {}
         return render(error.http_status, _kind(error), str(error), request_id, headers)
     if isinstance(error, DecodeRejected):
         return render(400, _kind(error), f"The file was not read: {_plain(error)}.", request_id)

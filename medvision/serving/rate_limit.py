@@ -19,17 +19,19 @@ class RateLimit:
         self._lock = threading.Lock()
         self._buckets: dict[str, tuple[float, float]] = {}
 
-    def take(self, key_id: str, per_minute: int, *, cost: int = 1) -> float:
+    def take(self, key_id: str, per_minute: int, *, cost: int = 1, paid: int = 0) -> float:
         """Take ``cost`` tokens; return 0.0, or how many seconds to wait, and then nothing was taken.
 
-        What costs more than a whole bucket is allowed when the bucket is full, and paid for by what comes after.
+        What costs more than a whole bucket, with the tokens that were ``paid`` for the same request a moment ago, is
+        allowed when the bucket was full, and paid for by what comes after.
         """
         with self._lock:
             now = self._clock()
             tokens, since = self._buckets.get(key_id, (float(per_minute), now))
             tokens = min(per_minute, tokens + (now - since) * per_minute / 60)
-            missing = min(cost, per_minute) - tokens
+            missing = min(cost, per_minute - paid) - tokens
             if missing > 0:
-                return missing * 60 / per_minute
+                # Whoever asks again pays again for what was paid.
+                return (missing + paid) * 60 / per_minute
             self._buckets[key_id] = (tokens - cost, now)
             return 0.0

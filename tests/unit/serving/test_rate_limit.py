@@ -97,6 +97,18 @@ def test_a_batch_above_a_minutes_worth_is_paid_for_later(limit, clock):
     assert limit.take("a", 60) == 0.0
 
 
+@pytest.mark.parametrize(("per_minute", "n"), [(1, 2), (30, 30), (30, 32), (60, 32)])
+def test_a_batch_whose_first_image_is_paid_apart(limit, clock, per_minute, n):
+    """A request that pays for one image before the others are counted is let in, by whoever waits as long as told."""
+    drain(limit, "a", per_minute)
+    waits = []
+    while 0.0 not in waits and len(waits) < 9:
+        waits.append(limit.take("a", per_minute) or limit.take("a", per_minute, cost=n - 1, paid=1))
+        clock.now += waits[-1] + 1e-6
+    # Drained, it waits for one image first, and then for the batch.
+    assert len(waits) <= 3
+
+
 def test_threads_get_no_more_together():
     """Of 8 threads that ask at the same time, so many are allowed as of one."""
     limit, interval = RateLimit(Clock()), sys.getswitchinterval()
