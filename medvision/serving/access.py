@@ -54,7 +54,7 @@ def needs(right: str) -> Any:
 
 
 def charge(service: Service, caller: Caller, cost: int, *, paid: int = 0) -> None:
-    """Count so many images of a caller, beside those of the request that are ``paid``; Overloaded if it has too many."""
+    """Count so many images of a caller, beside those of this request that were ``paid``; Overloaded if too many."""
     if not caller.per_minute or not cost:
         return
     wait_s = service.limit.take(caller.key_id, caller.per_minute, cost=cost, paid=paid)
