@@ -66,7 +66,7 @@ class TorchEngine:
             except torch.OutOfMemoryError:
                 batch_size //= 2
                 _LOG.warning("The GPU's memory is full: %s", f"{batch_size} images at a time" if batch_size else "CPU")
-        return compute_logits(place(copy.deepcopy(network), "cpu"), images, batch_size=1)
+        return compute_logits(place(_on_cpu(network), "cpu"), images, batch_size=1)
 
 
 class OnnxEngine:
@@ -175,6 +175,13 @@ def _blob(side: int, row: float, column: float, radius: float) -> np.ndarray:
 def channels_first(images: np.ndarray) -> np.ndarray:
     """Return images (n, C, H, W) of images (n, H, W, C)."""
     return np.ascontiguousarray(images.transpose(0, 3, 1, 2))
+
+
+def _on_cpu(network: Network) -> Network:
+    """Return a copy on the CPU: a plain one would be made beside the original first, where there is no room."""
+    there: dict[int, Any] = {id(tensor): tensor.cpu() for tensor in network.buffers()}
+    there |= {id(tensor): torch.nn.Parameter(tensor.detach().cpu()) for tensor in network.parameters()}
+    return copy.deepcopy(network, there)
 
 
 def _open_session(network: Network, path: Path) -> InferenceSession:

@@ -154,3 +154,24 @@ def test_a_full_memory_splits_the_batch_and_goes_to_the_cpu(networks, most):
     (found,) = TorchEngine([small], CPU).logits(images_of(networks, 8))
     np.testing.assert_allclose(found, expected[0], atol=1e-6)
     assert min(small.asked) == max(most, 1) or most == 3
+
+
+def test_going_to_the_cpu_takes_no_memory_of_the_gpu(networks, monkeypatch):
+    """The copy for the CPU is not made beside the original, where even one image more found no room."""
+    images, network = images_of(networks, 2), networks[1]
+    (expected,) = TorchEngine([network], CPU).logits(images)
+    compute = engines.compute_logits
+
+    def computed(used, images, *, batch_size):
+        if used is network:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return compute(used, images, batch_size=batch_size)
+
+    def copied(tensor, memo):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(engines, "compute_logits", computed)
+    monkeypatch.setattr(torch.Tensor, "__deepcopy__", copied)
+    monkeypatch.setattr(torch.nn.Parameter, "__deepcopy__", copied)
+    (found,) = TorchEngine([network], CPU).logits(images)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
