@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import torch
 
-from medvision.errors import ConfigInvalid, EngineDiffers
+from medvision.errors import ConfigInvalid, EngineDiffers, MedvisionError
 from medvision.evaluation.scoring import compute_logits, place
 from medvision.files import atomic_write
 from medvision.models.network import Network
@@ -133,7 +133,18 @@ def open_engine(name: str, reference: TorchEngine, *, cache: Path, digest: str) 
         return reference
     if name not in ENGINES:
         raise ConfigInvalid(f"--engine expects one of {', '.join(ENGINES)}; found {name!r}.")
-    engine: Engine = (OnnxEngine if name == "onnx" else OpenVinoEngine)(reference.networks, cache, digest)
+    opened = OnnxEngine if name == "onnx" else OpenVinoEngine
+    engine: Engine
+    try:
+        engine = opened(reference.networks, cache, digest)
+    except MedvisionError:
+        raise
+    # What is damaged is told by errors of each runtime's own, and whatever was exported can be exported again.
+    except Exception as error:
+        _LOG.warning("The exported network can't be opened (%s): it is exported again.", type(error).__name__)
+        for number in range(len(reference.networks)):
+            (cache / f"{digest}-{number}.onnx").unlink(missing_ok=True)
+        engine = opened(reference.networks, cache, digest)
     check_engine(engine, reference)
     return engine
 

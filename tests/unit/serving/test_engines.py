@@ -175,3 +175,13 @@ def test_going_to_the_cpu_takes_no_memory_of_the_gpu(networks, monkeypatch):
     monkeypatch.setattr(torch.nn.Parameter, "__deepcopy__", copied)
     (found,) = TorchEngine([network], CPU).logits(images)
     np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("left", [0, 2000])
+def test_an_exported_network_that_was_cut_off(networks, tmp_path, left):
+    """A damaged file in the cache is exported again, and computes what PyTorch computes."""
+    reference = TorchEngine(networks[1:], CPU)
+    open_engine("onnx", reference, cache=tmp_path, digest="a")
+    (path,) = tmp_path.glob("*.onnx")
+    path.write_bytes(path.read_bytes()[:left])
+    assert check_engine(open_engine("onnx", reference, cache=tmp_path, digest="a"), reference) <= TOLERANCE
