@@ -11,9 +11,11 @@ import json
 import resource
 import signal
 import sys
+from collections.abc import Sequence
 from multiprocessing.connection import Connection
 
-from medvision.data.decode import ImageSource
+from medvision.data.decode import ImageSource, sniff_format
+from medvision.data.dicom import count_dicom_frames
 from medvision.errors import DecodeRejected
 from medvision.serving.reading import read_forms
 
@@ -39,12 +41,20 @@ def _answer(asked: bytes, content: bytes) -> bytes:
     """Return the image in each form, one behind the other, or why there is none."""
     forms, formats = json.loads(asked)
     try:
+        _check_frames(content, formats)
         read = read_forms(ImageSource(content), [tuple(form) for form in forms], tuple(formats))
     except DecodeRejected as error:
         return REJECTED + str(error).encode()
     except MemoryError:
         return REJECTED + b"the image needs more memory than one may have"
     return IMAGE + b"".join(read[tuple(form)].tobytes() for form in forms)
+
+
+def _check_frames(content: bytes, formats: Sequence[str]) -> None:
+    """Raise DecodeRejected for a file of several images: an answer for its first one would pass for one for all."""
+    frames = count_dicom_frames(content) if "DICOM" in formats and sniff_format(content) == "DICOM" else 1
+    if frames != 1:
+        raise DecodeRejected(f"a DICOM file of {frames} frames; expected one image. Send a file for each")
 
 
 def _limit() -> None:

@@ -8,6 +8,7 @@ import time
 import numpy as np
 import psutil
 import pytest
+from medical_files import write_dicom
 from PIL import Image
 
 from medvision.errors import DeadlinePassed, DecodeRejected
@@ -58,6 +59,14 @@ def test_what_is_no_image(decoders, content):
         decoders.read(content, FORMS, FORMATS, timeout_s=30)
     assert str(there.value) == str(here.value)
     assert {child.pid for child in children()} == before
+
+
+def test_a_file_of_several_images(decoders):
+    """A DICOM file of one frame is read; one of several is refused: which of them would have been answered?"""
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 40, 50), dtype=np.uint8)
+    assert decoders.read(write_dicom(pixels[0]), FORMS, ("DICOM",), timeout_s=30)
+    with pytest.raises(DecodeRejected, match="3 frames"):
+        decoders.read(write_dicom(pixels), FORMS, ("DICOM",), timeout_s=30)
 
 
 def test_a_bomb_leaves_the_service_alone(decoders):
