@@ -17,7 +17,7 @@ from multiprocessing import Pipe
 
 import numpy as np
 
-from medvision.errors import DeadlinePassed, DecodeRejected
+from medvision.errors import DeadlinePassed, DecodeRejected, TryAgainLater
 from medvision.serving.decode_child import REJECTED
 from medvision.serving.reading import Form, Forms
 
@@ -38,6 +38,7 @@ class Decoders:
         """Return the image of a file in each form.
 
         Raises DecodeRejected: it is no image, or its decoder died of it. DeadlinePassed: it took too long.
+        TryAgainLater: there is no decoder, and none could be started.
         """
         end = time.monotonic() + timeout_s
         try:
@@ -47,15 +48,17 @@ class Decoders:
             child = None
         if child is None:
             raise DeadlinePassed("Too many images wait to be read. Try again.")
-        if child.has_ended:
-            # Of an earlier image, or of nothing: this one is not to blame.
-            child = self._replace(child)
         try:
+            if child.has_ended:
+                # Of an earlier image, or of nothing: this one is not to blame.
+                child = self._replace(child)
             answer = child.ask(content, forms, formats, timeout_s=end - time.monotonic())
         except (DeadlinePassed, DecodeRejected) as error:
             _LOG.error("!! A decoder is replaced: %s", error)
             child = self._replace(child)
             raise
+        except OSError:
+            raise TryAgainLater("No decoder could be started.") from None
         finally:
             self._idle.put(child)
         if answer[:1] == REJECTED:
@@ -74,10 +77,14 @@ class Decoders:
         with self._lock:
             if self._is_closed:
                 return child
+            try:
+                fresh = _Child()
+            except OSError as error:
+                _LOG.error("!! No decoder could be started: %s", error.strerror)
+                return child
             self._children.discard(child)
-            child = _Child()
-            self._children.add(child)
-        return child
+            self._children.add(fresh)
+        return fresh
 
 
 class _Child:

@@ -11,7 +11,8 @@ import pytest
 from medical_files import write_dicom
 from PIL import Image
 
-from medvision.errors import DeadlinePassed, DecodeRejected
+from medvision.errors import DeadlinePassed, DecodeRejected, TryAgainLater
+from medvision.serving import decoding
 from medvision.serving.decoding import Decoders
 from medvision.serving.reading import read_forms
 
@@ -113,6 +114,21 @@ def test_a_decoder_that_has_died_idle_blames_no_image(decoders):
     for _ in range(2):
         assert decoders.read(png(), FORMS, FORMATS, timeout_s=30)
     assert len(children()) == 2
+
+
+def test_a_decoder_that_can_not_be_replaced_at_once(decoders, monkeypatch):
+    """While no process can be started images are refused for the moment; later they are answered again."""
+    decoders.read(png(), FORMS, FORMATS, timeout_s=30)
+    for child in children():
+        child.kill()
+    time.sleep(0.2)
+    monkeypatch.setattr(decoding.sys, "executable", "/nowhere/python")
+    for _ in range(4):
+        with pytest.raises(TryAgainLater, match="could be started"):
+            decoders.read(png(), FORMS, FORMATS, timeout_s=30)
+    monkeypatch.undo()
+    for _ in range(4):
+        assert decoders.read(png(), FORMS, FORMATS, timeout_s=30)
 
 
 def test_a_decoder_that_hangs_is_replaced(decoders):
