@@ -91,13 +91,18 @@ class Border:
         headers.setdefault("Content-Security-Policy", _POLICIES.get(path, _STRICT))
 
     def _is_for_us(self, scope: Scope) -> bool:
-        """Tell whether a request names this service: a page from elsewhere must not reach one that has no keys."""
+        """Tell whether a request names this service: a page from elsewhere must not reach one that has no keys.
+
+        Such a page may call itself by this host's name, or have a browser send its form here under its own. A link
+        that somebody follows has no origin.
+        """
         if not self._service.hosts:
             return True
         headers = Headers(scope=scope)
-        host = headers.get("host", "").rpartition(":")
-        is_own_page = headers.get("sec-fetch-site", "none") in ("none", "same-origin")
-        return is_own_page and (host[0] or host[2]) in self._service.hosts
+        host = headers.get("host", "").lower()
+        name = host if host.endswith("]") else host.rpartition(":")[0] or host
+        origin = headers.get("origin", host).lower().rpartition("://")[2]
+        return name in self._service.hosts and origin == host
 
 
 def _endpoint(scope: Scope) -> str:

@@ -13,6 +13,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 import torch
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from medvision.config import Config
 from medvision.data.pseudonyms import load_or_make_key
@@ -79,7 +80,7 @@ def open_service(
             reading=ThreadPoolExecutor(_DECODERS, "medvision-reading"),
             case_key=load_or_make_key(config.paths.state),
             deadline_s=settings.deadline_s,
-            hosts=frozenset() if wish.needs_keys else frozenset({"localhost", "127.0.0.1", "[::1]", wish.host}),
+            hosts=frozenset() if wish.needs_keys else frozenset({"localhost", "127.0.0.1", "[::1]", wish.host.lower()}),
             metrics=metrics,
         )
     finally:
@@ -139,13 +140,17 @@ def _follow(
         found = look_up(tracking_uri, f"{name.name}/{number}", again="serve")
         return load_served(config, tracking_uri, found, engine=wish.engine, device=device)
 
-    name, trusted = parse_version_name(wish.model), trusted_keys(config.paths.state)
+    def trusted() -> dict[str, Ed25519PublicKey]:
+        # At each look: a key may be added, or taken away, while the service runs.
+        return trusted_keys(config.paths.state)
+
+    name = parse_version_name(wish.model)
     if name.alias == CHAMPION:
-        return lambda: look_at_holders(client, name.name, trusted), load
+        return lambda: look_at_holders(client, name.name, trusted()), load
     if wish.canary_percent or wish.is_shadowed:
         raise ConfigInvalid(f"--canary and --shadow expect {name.name}@champion, which a challenger stands beside.")
     number = int(look_up(tracking_uri, wish.model, again="serve").number)
-    return lambda: look_at_version(client, name.name, number, trusted), load
+    return lambda: look_at_version(client, name.name, number, trusted()), load
 
 
 def _tell(metrics: ServiceMetrics, outcome: str, present: Present) -> None:

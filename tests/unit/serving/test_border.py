@@ -54,3 +54,27 @@ def test_a_fault_is_counted(client, service):
     text = service.metrics.render().decode()
     assert 'medvision_errors_total{type="InternalError"} 1.0' in text
     assert 'medvision_requests_total{endpoint="/broken",method="GET",status="500"} 1.0' in text
+
+
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:8000", "127.0.0.1:80", "[::1]", "[::1]:8000"])
+def test_a_service_without_keys_knows_its_names(client, service, host):
+    """Every way to write the address of this machine is answered, also for a page of its own."""
+    service.hosts = frozenset({"localhost", "127.0.0.1", "[::1]"})
+    assert client.get("/livez", headers={"Host": host}).status_code == 200
+    assert client.get("/livez", headers={"Host": host, "Origin": f"http://{host}"}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Host": "evil.example"},
+        {"Host": "localhost.evil.example:8000"},
+        {"Host": "localhost:8000", "Origin": "https://evil.example"},
+        {"Host": "localhost:8000", "Origin": "http://localhost:3000"},
+        {"Host": "localhost:8000", "Origin": "null"},
+    ],
+)
+def test_a_page_from_elsewhere_does_not_reach_a_service_without_keys(client, service, headers):
+    """Neither under a name of its own nor by a form that a browser sends here: it would fill the audit log."""
+    service.hosts = frozenset({"localhost", "127.0.0.1", "[::1]"})
+    assert client.post("/api/v1/predict", headers=headers).status_code == 421
