@@ -111,11 +111,13 @@ class Roster:
             return stays, why
         try:
             return self._load(number), ""
-        except MedvisionError as error:
+        # Also what nobody has thought of, as a full disk or a network that an engine does not know.
+        except Exception as error:
             self._failed[number] = time.monotonic(), f"version {number} could not be loaded"
             if not self._has_begun and not optional:
                 raise
-            _LOG.error("!! Version %d is not served: %s", number, error)
+            why = str(error) if isinstance(error, MedvisionError) else f"it fails with {type(error).__name__}"
+            _LOG.error("!! Version %d is not served: %s", number, why)
             return stays, self._failed[number][1]
 
     def _is_canary(self, case: str) -> bool:

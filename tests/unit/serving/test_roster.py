@@ -18,6 +18,7 @@ class Registry:
 
     def __init__(self, champion=1, challenger=None):
         self.held, self.loads, self.broken, self.told = Holders(champion, challenger), [], set(), []
+        self.fault = CheckpointCorrupt("broken")
 
     def look(self):
         if isinstance(self.held, Exception):
@@ -27,7 +28,7 @@ class Registry:
     def load(self, number):
         self.loads.append(number)
         if number in self.broken:
-            raise CheckpointCorrupt("broken")
+            raise self.fault
         return served(number)
 
     def roster(self, **options):
@@ -61,6 +62,18 @@ def test_a_version_that_may_not_answer_leaves_the_old_one():
     assert (number_of(roster), registry.loads) == (1, [1, 2])
     assert "version 2" in roster.present.problem
     assert registry.told == ["swapped", "refused"]
+
+
+@pytest.mark.parametrize("fault", [RuntimeError("no such operator"), OSError(28, "No space left on device")])
+def test_a_version_that_fails_in_a_way_of_its_own(fault):
+    """Whatever it fails of, the old champion stays, the reason is told, and it is not loaded again at each look."""
+    registry = Registry()
+    roster = registry.roster()
+    registry.held, registry.broken, registry.fault = Holders(2, None), {2}, fault
+    for _ in range(3):
+        roster.refresh()
+    assert (number_of(roster), registry.loads, registry.told) == (1, [1, 2], ["swapped", "refused"])
+    assert "version 2" in roster.present.problem
 
 
 def test_a_rollback_needs_no_loading_of_what_answers():
