@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
+import pytest
 from registry_cases import NAME
 from service_cases import form_type, free_port, image_bytes, multipart, read_audit, start_service
 from traffic import Load
