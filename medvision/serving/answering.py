@@ -125,14 +125,20 @@ def _uncertainty(weighed: Weighed) -> Uncertainty:
     action, recommendation = _recommend(weighed, level)
     return Uncertainty(
         level=level,
-        entropy=entropy,
-        disagreement=float(disagreement(weighed.members)[0]) if len(weighed.members) > 1 else None,
+        # Of two classes the entropy would tell the confidence that is not given.
+        entropy=None if weighed.is_indeterminate else entropy,
+        disagreement=_disagreement(weighed),
         prediction_set=None if held is None or weighed.is_indeterminate else list(held),
         coverage=info.conformal.coverage if info.conformal else None,
         domain_distance=weighed.domain_distance,
         action=action,
         recommendation=recommendation,
     )
+
+
+def _disagreement(weighed: Weighed) -> float | None:
+    is_told = len(weighed.members) > 1 and not weighed.is_indeterminate
+    return float(disagreement(weighed.members)[0]) if is_told else None
 
 
 def _level(weighed: Weighed, entropy: float) -> Level:

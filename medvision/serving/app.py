@@ -33,6 +33,8 @@ def build_app(service: Service, *, is_encrypted: bool = False) -> ASGIApp:
     app = FastAPIOffline(
         title="medvision", version=medvision.__version__, description=_ABOUT, redoc_url=None, static_url="/docs/static"
     )
+    # It writes a line for each odd byte that strangers send.
+    logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
     app.state.service = service
     app.include_router(status.router)
     app.include_router(predictions.router)

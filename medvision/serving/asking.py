@@ -20,7 +20,6 @@ from medvision.serving.shadowing import answer_silently
 from medvision.serving.uploads import Upload
 
 _AT_A_TIME = 2
-_CASE_LENGTH = 256
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ async def answer_file(asked: Asked, file: Upload, case: str = "") -> Weighed:
     """Return what a version says of an image; ``case``: which case it is of, if there is a challenger beside it."""
     service = asked.service
     # Without a case the image itself decides: the same image gets the same version each time.
-    served = service.roster.choose(case[:_CASE_LENGTH] or file.sha256)
+    served = service.roster.choose(case or file.sha256)
     image = await _read(asked, served, file)
     weighed = await _weigh(asked, served, image)
     shadow = service.roster.shadow_of(served)

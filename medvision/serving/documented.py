@@ -6,6 +6,7 @@ from typing import Any
 
 from medvision.serving.problems import MEDIA_TYPE
 from medvision.serving.schemas import Problem
+from medvision.serving.uploads import MAX_CASE_LENGTH
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -25,6 +26,6 @@ def form_of(field: str, *, many: bool = False) -> dict[str, Any]:
     properties: dict[str, Any] = {field: {"type": "array", "items": file, "minItems": 1} if many else file}
     if not many:
         case = "The case, if a share of the cases is answered by a challenger: the same one gets the same version."
-        properties["case_id"] = {"type": "string", "maxLength": 256, "description": case}
+        properties["case_id"] = {"type": "string", "maxLength": MAX_CASE_LENGTH, "description": case}
     schema = {"type": "object", "required": [field], "properties": properties}
     return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}

@@ -34,7 +34,7 @@ class Uncertainty(BaseModel):
     """
 
     level: Level
-    entropy: float = Field(ge=0, le=1)
+    entropy: float | None = Field(ge=0, le=1, description="None where there is no answer.")
     disagreement: float | None = Field(ge=0, le=1)
     prediction_set: list[str] | None = Field(
         description="Classes that are not ruled out; None if the model has no sets."

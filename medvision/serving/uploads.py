@@ -20,6 +20,7 @@ MAX_FILE_BYTES = 10 << 20
 # The bounds of a multipart body, and the few fields beside the files.
 _AROUND_BYTES = 64 << 10
 _MAX_FIELDS = 8
+MAX_CASE_LENGTH = 256
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,12 @@ async def _collect(form: FormData, field: str, max_files: int) -> Form:
         raise RequestRefused(f"Expected the file in a field called {field}, with a file name.")
     if len(found) > max_files:
         raise BodyTooLarge(f"Expected {max_files} files at most.")
-    fields = {name: part for name, part in parts if isinstance(part, str)}
+    texts = [(name, part) for name, part in parts if isinstance(part, str)]
+    fields = dict(texts)
+    if len(fields) < len(texts):
+        raise RequestRefused("Expected each field once.")
+    if len(fields.get("case_id", "")) > MAX_CASE_LENGTH:
+        raise RequestRefused(f"Expected a case_id of {MAX_CASE_LENGTH} characters at most.")
     _check_texts([*fields, *fields.values(), *(part.filename or "" for part in found)])
     return Form(tuple([await _upload(part) for part in found]), fields)
 

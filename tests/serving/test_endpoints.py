@@ -194,3 +194,10 @@ def test_errors_are_counted_by_type(service):
     text = service.client(new_key(service.project, "read")).get("/metrics").text
     assert 'medvision_errors_total{type="MediaUnsupported"}' in text
     assert 'endpoint="/api/v1/predict",method="POST",status="415"' in text and "PATIENT-1" not in text
+
+
+@pytest.mark.parametrize("fields", [{"case_id": "c" * 257}, {"case_id": ["a", "b"]}], ids=["long", "twice"])
+def test_a_case_that_is_none(service, fields):
+    """What could be told from another case in one place and not in another is refused."""
+    answer = service.predict(data=fields)
+    assert answer.status_code == 400 and answer.headers["content-type"] == "application/problem+json"
