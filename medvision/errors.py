@@ -134,7 +134,7 @@ class RequestRefused(MedvisionError):
     http_status = 400
 
 
-class KeyMissing(RequestRefused):
+class KeyRefused(RequestRefused):
     """A request has no API key, or one that is unknown or was revoked."""
 
     http_status = 401

@@ -96,7 +96,7 @@ def verify_log(config: Config, place: URL, *, head: str | None = None, heads: Pa
             f"{path} is missing, though {checked.n_rows} rows were written: what was cut off the end would not show. "
             "Name it with --heads, or the last row that you know of with --head HASH."
         )
-    say(f"{checked.n_rows} rows, each as it was written, held against {checked.n_heads} heads. Head: {checked.head}")
+    say(f"{checked.n_rows} rows, each as it was written, held against {_heads(checked.n_heads)}. Head: {checked.head}")
     return checked
 
 
@@ -126,6 +126,10 @@ def _find(place: URL, request_id: str) -> Found:
     for values in found.rows:
         say(canonical_json(values))
     return found
+
+
+def _heads(number: int) -> str:
+    return "1 head" if number == 1 else f"{number} heads"
 
 
 if __name__ == "__main__":

@@ -52,6 +52,7 @@ def serve(
         assert champion is not None
         scheme = "https" if tls_cert else "http"
         say(f"{champion.found.name} {champion.version} answers on {scheme}://{host}:{port} (stop with Ctrl-C)")
+        _warn(champion.never_ruled_out, canary > 0 and service.roster.present.challenger is None)
         say(f"The API is described on {scheme}://{host}:{port}/docs; {_keys(no_auth)}")
         app = build_app(service, is_encrypted=tls_cert is not None)
         run_server(
@@ -59,6 +60,14 @@ def serve(
             key=tls_key,
         )  # fmt: skip
     say("Stopped: what was under way was answered, and the audit log is whole.")
+
+
+def _warn(never_ruled_out: tuple[str, ...], lacks_challenger: bool) -> None:
+    if never_ruled_out:
+        names = ", ".join(never_ruled_out)
+        say(f"!! Val had too few cases to rule out {names}: most answers will ask for a second reader.")
+    if lacks_challenger:
+        say("There is no challenger for --canary. Run: medvision promote NAME/VERSION --to challenger")
 
 
 def _keys(no_auth: bool) -> str:

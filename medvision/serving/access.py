@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from medvision.errors import KeyMissing, Overloaded, RoleMissing
+from medvision.errors import KeyRefused, Overloaded, RoleMissing
 from medvision.serving.api_keys import ApiKeys
 from medvision.serving.service import Service
 
@@ -65,7 +65,7 @@ def charge(service: Service, caller: Caller, cost: int, *, paid: int = 0) -> Non
 def _identify(keys: ApiKeys, given: HTTPAuthorizationCredentials | None, right: str) -> Caller:
     key = keys.find(given.credentials) if given else None
     if key is None:
-        raise KeyMissing("Expected an API key that is valid, as Authorization: Bearer KEY.")
+        raise KeyRefused("Expected an API key that is valid, as Authorization: Bearer KEY.")
     if right not in _ALLOWED[key.role]:
         raise RoleMissing(f"The role {key.role} of this API key does not allow this.")
     return Caller(key.id, key.per_minute)

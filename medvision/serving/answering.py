@@ -46,6 +46,16 @@ class Weighed:
         return "set" if self.decision.is_abstention else None
 
 
+@dataclass(frozen=True)
+class _Advice:
+    """What to do with an answer, as a program and as a person reads it, and how sure it is."""
+
+    level: Level
+    entropy: float
+    action: Action
+    recommendation: str
+
+
 def weigh(served: Served, image: Forms) -> Weighed:
     """Return what a version says of an image that was read."""
     scores = served.predictor.score([image])
@@ -113,26 +123,22 @@ def _answer(weighed: Weighed, request_id: str, elapsed_ms: float) -> dict[str, o
         "prediction": None if hidden else prediction.label,
         "confidence": None if hidden else prediction.confidence,
         "probabilities": None if hidden else prediction.probabilities,
+        "action": _advise(weighed).action,
         "processing_time_ms": round(elapsed_ms, 3),
     }
 
 
 def _uncertainty(weighed: Weighed) -> Uncertainty:
-    info, held = weighed.served.predictor.info, weighed.decision.prediction_set
-    row = np.array([list(weighed.prediction.probabilities.values())])
-    entropy = float(normalized_entropy(row)[0])
-    level = _level(weighed, entropy)
-    action, recommendation = _recommend(weighed, level)
+    info, held, advice = weighed.served.predictor.info, weighed.decision.prediction_set, _advise(weighed)
     return Uncertainty(
-        level=level,
+        level=advice.level,
         # Of two classes the entropy would tell the confidence that is not given.
-        entropy=None if weighed.is_indeterminate else entropy,
+        entropy=None if weighed.is_indeterminate else advice.entropy,
         disagreement=_disagreement(weighed),
         prediction_set=None if held is None or weighed.is_indeterminate else list(held),
         coverage=info.conformal.coverage if info.conformal else None,
         domain_distance=weighed.domain_distance,
-        action=action,
-        recommendation=recommendation,
+        recommendation=advice.recommendation,
     )
 
 
@@ -149,14 +155,16 @@ def _level(weighed: Weighed, entropy: float) -> Level:
     return "medium" if entropy >= _MEDIUM else "low"
 
 
-def _recommend(weighed: Weighed, level: str) -> tuple[Action, str]:
-    """Return what to do with an answer, as a program and as a person reads it."""
-    if level == "indeterminate":
-        return "not_answered", _UNLIKE
+def _advise(weighed: Weighed) -> _Advice:
+    row = np.array([list(weighed.prediction.probabilities.values())])
+    entropy = float(normalized_entropy(row)[0])
+    level = _level(weighed, entropy)
+    if weighed.is_indeterminate:
+        return _Advice(level, entropy, "not_answered", _UNLIKE)
     doubt = _doubt(weighed, level)
     if doubt:
-        return "second_reader", f"Send to a second reader: {doubt}"
-    return "none", "The answer supports a reader, and does not replace one."
+        return _Advice(level, entropy, "second_reader", f"Send to a second reader: {doubt}")
+    return _Advice(level, entropy, "none", "The answer supports a reader, and does not replace one.")
 
 
 def _doubt(weighed: Weighed, level: str) -> str:

@@ -109,6 +109,7 @@ def _summarize(answers: Sequence[Answer | None]) -> Summary:
         files=len(answers),
         answered=len(labels),
         indeterminate=sum(answer is not None and answer.status == "indeterminate" for answer in answers),
+        second_reader=sum(answer is not None and answer.action == "second_reader" for answer in answers),
         failed=sum(answer is None for answer in answers),
         counts={label: labels.count(label) for label in sorted(set(labels))},
         mean_confidence=sum(confidences) / len(confidences) if confidences else None,

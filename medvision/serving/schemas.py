@@ -23,6 +23,7 @@ class Answer(BaseModel):
     prediction: str | None = Field(description="The most probable class.")
     confidence: float | None = Field(ge=0, le=1, description="Its probability.")
     probabilities: dict[str, float] | None = Field(description="The calibrated probability of each class.")
+    action: Action = Field(description="What is to be done before the answer is relied on.")
     processing_time_ms: float = Field(ge=0)
 
 
@@ -41,7 +42,6 @@ class Uncertainty(BaseModel):
     )
     coverage: float | None = Field(description="Share of each class whose set holds the truth.")
     domain_distance: float | None = Field(description="Above 1 the image is unlike those that the model knows.")
-    action: Action
     recommendation: str = Field(description="What to do, and why, in a sentence.")
 
 
@@ -75,6 +75,7 @@ class Summary(BaseModel):
     files: int
     answered: int
     indeterminate: int
+    second_reader: int
     failed: int
     counts: dict[str, int] = Field(description="Files by their most probable class.")
     mean_confidence: float | None

@@ -10,7 +10,8 @@ import torch
 
 from medvision.config import Config
 from medvision.data.decode import UPLOAD_FORMATS
-from medvision.errors import EngineDiffers
+from medvision.errors import CheckpointCorrupt, EngineDiffers
+from medvision.models.package_files import verify_digest
 from medvision.records import Verdict
 from medvision.registry.gate import VERDICTS
 from medvision.registry.packages import FoundModel, open_package
@@ -35,6 +36,13 @@ class Served:
         return self.found.version or self.found.number
 
     @property
+    def never_ruled_out(self) -> tuple[str, ...]:
+        """Return the classes that are in every prediction set, since val had too few cases of them."""
+        info = self.predictor.info
+        held = zip(info.classes, info.conformal.thresholds, strict=True) if info.conformal else ()
+        return tuple(name for name, threshold in held if threshold == 0)
+
+    @property
     def formats(self) -> tuple[str, ...]:
         """Return the formats of image files that it takes from strangers: DICOM where it was trained on DICOM."""
         return (*UPLOAD_FORMATS, "DICOM") if "DICOM" in self.predictor.info.formats else UPLOAD_FORMATS
@@ -50,8 +58,12 @@ def load_served(config: Config, tracking_uri: str, found: FoundModel, *, engine:
     """
     cache: Path = config.paths.state / "cache" / "engines"
     with open_package(tracking_uri, found) as (package, files):
+        # First, since an export takes seconds.
+        digest = verify_digest(package)
+        verdict = require_verdict(found.name, digest, files.path(VERDICTS), state=config.paths.state)
         predictor = Predictor(package, device=device, engine=engine, cache=cache)
-        verdict = require_verdict(found.name, predictor.digest, files.path(VERDICTS), state=config.paths.state)
+    if predictor.digest != digest:
+        raise CheckpointCorrupt(f"The package of {found.uri} was exchanged while it was loaded. Serve it again.")
     _try_out(predictor)
     return Served(found, predictor, verdict)
 

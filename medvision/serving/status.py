@@ -95,7 +95,7 @@ def _describe(served: Served, challenger: Served | None) -> ModelInfo:
         figures=verdict.figures if verdict else {},
         intervals=_intervals(verdict),
         latency_p95_ms=_latency(verdict),
-        limits=_limits(verdict),
+        limits=_limits(served),
         canary=challenger.version if challenger else None,
     )
 
@@ -115,8 +115,13 @@ def _latency(verdict: Verdict | None) -> float | None:
     return next((outcome.found for outcome in outcomes if outcome.rule == "latency_p95_ms"), None)
 
 
-def _limits(verdict: Verdict | None) -> list[str]:
+def _limits(served: Served) -> list[str]:
+    verdict, limits = served.verdict, []
+    if served.never_ruled_out:
+        names = ", ".join(served.never_ruled_out)
+        limits.append(f"Val had too few cases to rule out {names}: most answers ask for a second reader.")
     if verdict is None:
-        return ["This model has no valid verdict: it answers in development only."]
-    unknown = [] if verdict.n_patients is not None else ["Patients are not known: intervals count images."]
-    return [*unknown, *(outcome.message for outcome in verdict.outcomes if outcome.state == "insufficient_evidence")]
+        return ["This model has no valid verdict: it answers in development only.", *limits]
+    if verdict.n_patients is None:
+        limits.append("Patients are not known: intervals count images.")
+    return [*limits, *(outcome.message for outcome in verdict.outcomes if outcome.state == "insufficient_evidence")]

@@ -111,7 +111,7 @@ async def _collect(form: FormData, field: str, max_files: int) -> Form:
     if others or not found:
         raise RequestRefused(f"Expected the file in a field called {field}, with a file name.")
     if len(found) > max_files:
-        raise BodyTooLarge(f"Expected {max_files} files at most.")
+        raise RequestRefused("Expected one file." if max_files == 1 else f"Expected {max_files} files at most.")
     texts = [(name, part) for name, part in parts if isinstance(part, str)]
     fields = dict(texts)
     if len(fields) < len(texts):

@@ -208,9 +208,17 @@ def test_an_unvalidated_version_says_so(desk, stored):
     assert "NOT VALIDATED" in version.description and "NOT VALIDATED" in stored.out
 
 
-@pytest.mark.parametrize("command", [("predict", f"{OTHER}/1", DATASET), ("serve", "--model", f"{OTHER}/1")])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("predict", f"{OTHER}/1", DATASET),
+        ("serve-mlflow", "--model", f"{OTHER}/1"),
+        ("serve", f"{OTHER}/1", "--no-auth"),
+    ],
+    ids=lambda command: command[0],
+)
 def test_an_unvalidated_version_is_refused_early(desk, stored, command):
-    """`predict` and `serve` end with 3 and one sentence, before a server is started or an image read."""
+    """`predict` and both servers end with 3 and one sentence, before a server is started or an image read."""
     outcome = desk.call(*command)
     assert outcome.code == 3
     assert f"medvision: {OTHER} refuses to answer: expected a passed verdict on package" in outcome.err

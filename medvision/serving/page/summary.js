@@ -27,7 +27,7 @@ export function showSummary(cards) {
 function countsOf(cards) {
   const by = (state) => cards.filter((card) => card.state === state).length;
   const parts = Object.entries(STATES).filter(([state]) => by(state)).map(([state, word]) => `${by(state)} ${word}`);
-  const second = cards.filter(({ answer }) => answer?.uncertainty.action === "second_reader").length;
+  const second = cards.filter(({ answer }) => answer?.action === "second_reader").length;
   const sent = second ? ` ${second} of them to a second reader.` : "";
   return `${count(cards.length, "file")}: ${parts.join(", ")}.${sent}`;
 }

@@ -19,8 +19,8 @@ def recommend(held, calls):
     row = np.array([[list(PROBABILITIES.values())]])
     decision = Decision(held, None if held is None else len(held) != 1, calls)
     weighed = Weighed(served, Prediction("normal", 0.9, PROBABILITIES), decision, row, None)
-    told = describe_more(weighed, "a", 1.0, None).uncertainty
-    return told.action, told.recommendation
+    answer = describe_more(weighed, "a", 1.0, None)
+    return answer.action, answer.uncertainty.recommendation
 
 
 def test_an_answer_that_nothing_speaks_against():
