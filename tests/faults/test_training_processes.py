@@ -19,6 +19,8 @@ import torch
 from medvision.data.loading import Batch, Ticket, TrainImages
 from medvision.training.snapshots import load_best
 
+pytestmark = pytest.mark.slow
+
 EPOCHS = 3
 TWO = {"performance": {"devices": 2}, "training": {"epochs": EPOCHS}}
 

@@ -117,6 +117,7 @@ def _options_shown(outcome):
     return shown
 
 
+@pytest.mark.slow
 def test_mlflow_run_is_the_same_step(project):
     """`mlflow run . -e audit` audits in the launcher's own run, which ends FINISHED with our tags."""
     known = {run.info.run_id for run in project.runs()}

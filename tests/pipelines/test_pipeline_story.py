@@ -252,6 +252,7 @@ def test_the_verdict_is_about_this_package(project, runs):
     assert verdict["split_fingerprint"] == tags["medvision.split_fingerprint"]
 
 
+@pytest.mark.slow
 def test_json_is_one_document_on_stdout(project):
     """With --json a step prints its record as JSON on standard output, and nothing else there."""
     outcome = project.run("medvision", "audit", "--json", *ON_DATASET, "--set", "tracking.wandb=false")

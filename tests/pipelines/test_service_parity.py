@@ -9,6 +9,8 @@ import pytest
 from medvision_project import DATASET, MODEL
 from PIL import Image
 
+pytestmark = pytest.mark.slow
+
 # The same function computes both with PyTorch; another engine rounds in another order.
 TOLERANCES = {"torch": 1e-6, "onnx": 1e-3}
 

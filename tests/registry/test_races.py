@@ -111,6 +111,7 @@ def promote_for_ever(registry, versions, begun):
         begun.set()
 
 
+@pytest.mark.slow
 def test_killed_promotions(registry):
     """A promotion that is killed at any moment is done or not begun: aliases, stages and ledger agree each time."""
     registry.set(approvals=0, champion=["staging"])

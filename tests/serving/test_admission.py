@@ -59,6 +59,7 @@ def test_a_deadline_frees_the_place(serve):
     assert service.get("/readyz").status_code == 200 and "Traceback" not in service.log
 
 
+@pytest.mark.slow
 def test_a_decoder_that_takes_nothing(serve):
     """A decoder that does not even take a large file is given up like any that hangs."""
     service = serve(settings=["serving.deadline_s=2"])
@@ -68,6 +69,7 @@ def test_a_decoder_that_takes_nothing(serve):
     service.wait_until(lambda: service.predict(padded(4 << 20)).status_code == 200, 15)
 
 
+@pytest.mark.slow
 def test_bodies_that_are_held(serve):
     """Many bodies that come slowly fill no memory: beyond 256 MiB they are refused with 429, and all are let go."""
     service = serve(settings=["serving.max_in_flight=100", "serving.deadline_s=4"])

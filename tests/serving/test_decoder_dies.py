@@ -4,6 +4,7 @@ import os
 import signal
 import time
 
+import pytest
 from traffic import Load
 
 
@@ -33,6 +34,7 @@ def test_a_decoder_dies(serve):
     assert service.predict().status_code == 200
 
 
+@pytest.mark.slow
 def test_a_decoder_hangs(serve):
     """When a decoder hangs, the image that it had is given up at its deadline, and the others are answered."""
     service = serve(settings=["serving.deadline_s=2"])

@@ -111,6 +111,7 @@ def _is_refused(connection, request):
         return True
 
 
+@pytest.mark.slow
 def test_a_request_that_hangs(serve):
     """A request that would never end is given up when the time for the end is over; the exit status is 0."""
     service = serve(settings=["serving.drain_s=2", "serving.deadline_s=60"])

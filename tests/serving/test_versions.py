@@ -94,6 +94,7 @@ def flip_a_bit(project, number):
     weights.write_bytes(content)
 
 
+@pytest.mark.slow
 def test_a_damaged_package(serve, project):
     """A new champion whose files were changed is not served: the old one answers on, and the log says why."""
     service = serve(settings=["serving.watch_s=2"])

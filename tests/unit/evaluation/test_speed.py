@@ -149,6 +149,7 @@ def test_the_best_batch_is_not_the_largest(package):
     assert asked.count(64) == 1
 
 
+@pytest.mark.slow
 def test_peak_memory_is_that_of_an_answer(package):
     """What a network holds while it answers is counted, with its weights, also where the process held more before."""
     torch.ones(50_000_000).sum()

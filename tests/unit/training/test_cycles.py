@@ -223,6 +223,7 @@ def killed(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("strategy", "file", "times"), MOMENTS)
 def test_a_killed_and_resumed_training_ends_with_the_same_cycles(killed, strategy, file, times):
     """Killed at the end of a cycle, or between two, and resumed: every cycle, best and last are what they would be."""
