@@ -164,10 +164,20 @@ def test_the_heat_map_is_faded(seat, images):
         assert card.locator(".share").inner_text() == f"{value} %"
 
 
-def test_an_image_keeps_its_shape(seat, tmp_path):
+def test_noise_gets_no_answer(seat, tmp_path):
+    """An image that is like none that the model knows is shown without a class and without a heat map."""
+    path = tmp_path / "noise.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (60, 120), dtype=np.uint8)).save(path)
+    (card,) = ask(seat(), str(path))
+    assert "No answer" in card.inner_text() and "phantom_" not in card.inner_text()
+    assert card.locator(".heat").bounding_box() is None
+
+
+def test_an_image_keeps_its_shape(seat, images, tmp_path):
     """A wide image is drawn as wide as it is, and its heat map with it."""
     path = tmp_path / "wide.png"
-    Image.fromarray(np.random.default_rng(0).integers(0, 255, (60, 120), dtype=np.uint8)).save(path)
+    # Stretched: the model sees the square that it was.
+    Image.open(images[0]).resize((120, 60)).save(path)
     (card,) = ask(seat(), str(path))
     boxes = [card.locator(name).bounding_box() for name in (".image", ".heat")]
     assert boxes[0] == boxes[1]
