@@ -63,12 +63,25 @@ def conformal_figures(
     )
 
 
-def _fit_class(score: np.ndarray, patients: np.ndarray, coverage: float) -> tuple[float, int]:
-    _, codes, images = np.unique(patients, return_inverse=True, return_counts=True)
-    order = np.argsort(score)
-    # Weight of the scores below each one, and of the new patient; in units of one patient.
-    weights = 1 / images[codes[order]]
-    below = np.cumsum(weights) - weights + 1
+def conformal_quantile(values: np.ndarray, units: np.ndarray, coverage: float) -> float:
+    """Return the least value that one of a new unit is at or below with probability ``coverage``, infinity if none is.
+
+    An image has the weight 1 / (images of its unit), and the new unit's own weight stands beyond what has been seen, so
+    that m units can show a coverage of m / (m + 1) at most.
+
+    Parameters
+    ----------
+    values: (n,), n >= 1. units: patient of each image (n,), or the image itself.
+    """
+    _, codes, images = np.unique(units, return_inverse=True, return_counts=True)
+    order = np.argsort(values)
+    reached = np.cumsum(1 / images[codes[order]])
     # Sums of thirds and tenths are off in the last digits.
-    allowed = below <= (1 - coverage) * (len(images) + 1) + 1e-9
-    return float(score[order][allowed].max(initial=0.0)), len(images)
+    within = reached >= coverage * (len(images) + 1) - 1e-9
+    return float(values[order][within][0]) if within.any() else float("inf")
+
+
+def _fit_class(score: np.ndarray, patients: np.ndarray, coverage: float) -> tuple[float, int]:
+    # 0, which every score reaches, where there are too few patients.
+    lowest = -conformal_quantile(-score, patients, coverage) if len(score) else 0.0
+    return max(lowest, 0.0), len(np.unique(patients))

@@ -15,6 +15,7 @@ import numpy as np
 
 from medvision.data.descriptor import VERSION, VIEWS, describe_images
 from medvision.errors import DataInvalid
+from medvision.evaluation.conformal import conformal_quantile
 from medvision.evaluation.scoring import Images
 from medvision.records import Domain, DomainView, PackageInfo, Preprocessing
 
@@ -70,7 +71,7 @@ def fit_domain(train: Images, val: Images, *, units: np.ndarray | None = None) -
     units = units[:: _step(len(val))]
     n_units = len(np.unique(units))
     coverage = min(COVERAGE, n_units / (n_units + 1))
-    threshold = max(conformal_threshold(distances, units, coverage), _LEAST_LIMIT) * _SLACK
+    threshold = max(conformal_quantile(distances, units, coverage), _LEAST_LIMIT) * _SLACK
     return Domain(views, threshold, coverage, len(described[0]), n_units, VERSION)
 
 
@@ -97,23 +98,6 @@ def measure_distances(images: Images, domain: Domain) -> np.ndarray:
     """Return the distances (n,) of many images, read batch by batch."""
     starts = range(0, len(images), _BATCH)
     return np.concatenate([domain_distances(images[start : start + _BATCH], domain) for start in starts])
-
-
-def conformal_threshold(distances: np.ndarray, units: np.ndarray, coverage: float) -> float:
-    """Return the distance that a random image of a new unit is within with probability ``coverage``.
-
-    An image has the weight 1 / (images of its unit), and the new unit's own weight stands beyond what has been seen, as
-    in ``fit_conformal``. Of m units ``coverage`` is at most m / (m + 1), at which the largest distance is returned.
-
-    Parameters
-    ----------
-    distances: (n,), n >= 1. units: patient of each image (n,), or the image itself.
-    """
-    _, codes, images = np.unique(units, return_inverse=True, return_counts=True)
-    order = np.argsort(distances)
-    below = np.cumsum(1 / images[codes[order]]) / (len(images) + 1)
-    # Sums of thirds and tenths are off in the last digits.
-    return float(distances[order][(below >= coverage - 1e-9).argmax()])
 
 
 def _step(n: int) -> int:

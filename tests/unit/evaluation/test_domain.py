@@ -16,8 +16,8 @@ from medvision.data.cache import ImageRows, open_cache
 from medvision.data.decode import decode_image, fit_to_square
 from medvision.data.phantom import make_phantom
 from medvision.errors import DataInvalid
+from medvision.evaluation.conformal import conformal_quantile
 from medvision.evaluation.domain import (
-    conformal_threshold,
     domain_distances,
     domain_preprocessing,
     fit_domain,
@@ -203,7 +203,7 @@ def test_promise(m, coverage, images):
         units = np.repeat(np.arange(m), counts)
         # Images of one patient are alike, and those of patients with many images are unlike others.
         distances = (rng.normal(size=m) + 0.3 * counts)[units] + 0.3 * rng.normal(size=len(units))
-        threshold = conformal_threshold(distances, units, coverage)
+        threshold = conformal_quantile(distances, units, coverage)
         new = 1 + rng.integers(0, images, 200)
         held.append((rng.normal(size=200) + 0.3 * new + 0.3 * rng.normal(size=200) <= threshold).mean())
     error = np.std(held) / np.sqrt(len(held))
@@ -213,10 +213,10 @@ def test_promise(m, coverage, images):
 def test_threshold_by_hand():
     """Of three patients, of 1, 1 and 2 images, at three quarters the threshold is the largest, at half the second."""
     distances, units = np.array([0.1, 0.7, 0.8, 0.4]), np.array([5, 7, 9, 9])
-    assert conformal_threshold(distances, units, 3 / 4) == 0.8
+    assert conformal_quantile(distances, units, 3 / 4) == 0.8
     # Weights 1, 1/2, 1, 1/2 of 4: 0.1 and 0.4 have 3/8, with 0.7 it is 5/8.
-    assert conformal_threshold(distances, units, 3 / 8) == 0.4
-    assert conformal_threshold(distances, units, 1 / 2) == 0.7
+    assert conformal_quantile(distances, units, 3 / 8) == 0.4
+    assert conformal_quantile(distances, units, 1 / 2) == 0.7
 
 
 def test_the_largest_form_is_held_against_the_domain():
