@@ -10,10 +10,9 @@ import typer
 from pipelines.console import say
 from pipelines.options import ConfigFile, Set, configure
 from pipelines.registry import open_registry
+from pipelines.serve_mlflow import Host, Port
 
 ServedModel = Annotated[str, typer.Argument(help="NAME@champion, which is followed; or NAME/3, which stays.")]
-Port = Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")]
-Host = Annotated[str, typer.Option(help="Address to listen on; this machine only by default.")]
 Certificate = Annotated[Path | None, typer.Option(help="Certificate chain, PEM; HTTPS then.")]
 PrivateKey = Annotated[Path | None, typer.Option(help="Its private key, PEM.")]
 Engine = Annotated[str, typer.Option(help="onnx, torch or openvino.")]

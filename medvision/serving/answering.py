@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from medvision.evaluation.diversity import disagreement, normalized_entropy
-from medvision.serving.audit_log import AuditEntry
+from medvision.serving.audit_entry import AuditEntry, Role
 from medvision.serving.predictor import Decision, Prediction
 from medvision.serving.reading import Forms
 from medvision.serving.schemas import Action, AdvancedAnswer, Answer, Level, MemberScores, Uncertainty
@@ -66,20 +66,20 @@ def weigh(served: Served, image: Forms) -> Weighed:
 
 def describe(weighed: Weighed, request_id: str, elapsed_ms: float) -> Answer:
     """Return the answer as it is sent."""
-    return Answer(**_answer(weighed, request_id, elapsed_ms))
+    return Answer(**_answer(weighed, _advise(weighed), request_id, elapsed_ms))
 
 
 def describe_more(weighed: Weighed, request_id: str, elapsed_ms: float, heat_map: str | None) -> AdvancedAnswer:
     """Return the answer as it is sent, with what a person needs to weigh it; ``heat_map``: a PNG in base64."""
-    info = weighed.served.predictor.info
+    info, advice = weighed.served.predictor.info, _advise(weighed)
     named = [
         MemberScores(model=member.model, probabilities=dict(zip(info.classes, map(float, row), strict=True)))
         for member, row in zip(info.members, weighed.members[:, 0], strict=True)
     ]
     hidden = weighed.is_indeterminate
     return AdvancedAnswer(
-        **_answer(weighed, request_id, elapsed_ms),
-        uncertainty=_uncertainty(weighed),
+        **_answer(weighed, advice, request_id, elapsed_ms),
+        uncertainty=_uncertainty(weighed, advice),
         called={} if hidden else weighed.decision.calls,
         members=[] if hidden else named,
         heat_map_png=heat_map,
@@ -87,7 +87,7 @@ def describe_more(weighed: Weighed, request_id: str, elapsed_ms: float, heat_map
 
 
 def record(
-    weighed: Weighed, *, request_id: str, key_id: str, endpoint: str, role: str, case: str | None, input_sha256: str,
+    weighed: Weighed, *, request_id: str, key_id: str, endpoint: str, role: Role, case: str | None, input_sha256: str,
     latency_ms: float,
 ) -> AuditEntry:  # fmt: skip
     """Return what the audit log keeps of an answer: no image, no name of a file, no case id."""
@@ -96,7 +96,7 @@ def record(
         request_id=request_id,
         key_id=key_id,
         endpoint=endpoint,
-        role=role,  # type: ignore[arg-type]
+        role=role,
         case_hash=case,
         model=served.found.name,
         version=served.version,
@@ -112,7 +112,7 @@ def record(
     )
 
 
-def _answer(weighed: Weighed, request_id: str, elapsed_ms: float) -> dict[str, object]:
+def _answer(weighed: Weighed, advice: _Advice, request_id: str, elapsed_ms: float) -> dict[str, object]:
     """Return the parts of an answer; an image that the model should not answer has no label, and no number for one."""
     hidden, prediction = weighed.is_indeterminate, weighed.prediction
     return {
@@ -123,13 +123,13 @@ def _answer(weighed: Weighed, request_id: str, elapsed_ms: float) -> dict[str, o
         "prediction": None if hidden else prediction.label,
         "confidence": None if hidden else prediction.confidence,
         "probabilities": None if hidden else prediction.probabilities,
-        "action": _advise(weighed).action,
+        "action": advice.action,
         "processing_time_ms": round(elapsed_ms, 3),
     }
 
 
-def _uncertainty(weighed: Weighed) -> Uncertainty:
-    info, held, advice = weighed.served.predictor.info, weighed.decision.prediction_set, _advise(weighed)
+def _uncertainty(weighed: Weighed, advice: _Advice) -> Uncertainty:
+    info, held = weighed.served.predictor.info, weighed.decision.prediction_set
     return Uncertainty(
         level=advice.level,
         # Of two classes the entropy would tell the confidence that is not given.

@@ -1,4 +1,4 @@
-"""What becomes of a request once its files are there: read, weighed, written down, counted."""
+"""What becomes of a request once its files are there: answered, written down, counted."""
 
 from __future__ import annotations
 
@@ -6,48 +6,16 @@ import asyncio
 import base64
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from medvision.data.pseudonyms import pseudonym
 from medvision.errors import AuditUnavailable, DeadlinePassed, DecodeRejected, MedvisionError, TryAgainLater
 from medvision.evaluation.explain import render_map
-from medvision.serving.access import Caller
-from medvision.serving.answering import Weighed, record, weigh
-from medvision.serving.reading import Forms
-from medvision.serving.served import Served
-from medvision.serving.service import Service
+from medvision.serving.answering import Weighed
+from medvision.serving.asked import Asked, entry_of, read_image, weigh_image
 from medvision.serving.shadowing import answer_silently
 from medvision.serving.uploads import Upload
 
 _AT_A_TIME = 2
-
-
-@dataclass(frozen=True)
-class Asked:
-    """One request: who asked, under which id, since when, and when its time is up (both on the monotonic clock)."""
-
-    service: Service
-    caller: Caller
-    request_id: str
-    endpoint: str
-    began_s: float
-    ends_s: float
-
-    @property
-    def left_s(self) -> float:
-        """Return how much time is left, negative when it is up."""
-        return self.ends_s - time.monotonic()
-
-    @property
-    def elapsed_ms(self) -> float:
-        """Return for how long it has been answered."""
-        return 1000 * (time.monotonic() - self.began_s)
-
-
-def begin(service: Service, caller: Caller, request_id: str, endpoint: str) -> Asked:
-    """Return a request whose time begins now."""
-    now = time.monotonic()
-    return Asked(service, caller, request_id, endpoint, now, now + service.deadline_s)
 
 
 async def answer_file(asked: Asked, file: Upload, case: str = "") -> Weighed:
@@ -55,36 +23,17 @@ async def answer_file(asked: Asked, file: Upload, case: str = "") -> Weighed:
     service = asked.service
     # Without a case the image itself decides: the same image gets the same version each time.
     served = service.roster.choose(case or file.sha256)
-    image = await _read(asked, served, file)
-    weighed = await _weigh(asked, served, image)
+    image = await read_image(asked, served, file)
+    weighed = await weigh_image(asked, served, image)
     shadow = service.roster.shadow_of(served)
     if shadow:
-        answer_silently(service, shadow, weighed, file, asked.request_id, asked.caller.key_id)
+        answer_silently(asked, shadow, weighed, file)
     return weighed
-
-
-async def _read(asked: Asked, served: Served, file: Upload) -> Forms:
-    service = asked.service
-    reading = asyncio.get_running_loop().run_in_executor(
-        service.reading,
-        lambda: service.decoders.read(file.content, served.predictor.forms, served.formats, timeout_s=asked.left_s),
-    )
-    try:
-        return await asyncio.wait_for(reading, max(asked.left_s, 0))
-    except asyncio.TimeoutError:
-        raise DeadlinePassed("The image took too long to read.") from None
-
-
-async def _weigh(asked: Asked, served: Served, image: Forms) -> Weighed:
-    try:
-        return await asked.service.workers.run(lambda: weigh(served, image), timeout_s=asked.left_s)
-    except MemoryError:
-        raise TryAgainLater("The image needs more memory than there is.") from None
 
 
 async def explain(asked: Asked, weighed: Weighed, file: Upload) -> str:
     """Return where the model looked, to lay over the image: PNG in base64."""
-    image = await _read(asked, weighed.served, file)
+    image = await read_image(asked, weighed.served, file)
     predictor, label = weighed.served.predictor, weighed.prediction.label
     drawn = await asked.service.workers.run(lambda: render_map(predictor.explain(image, label)), timeout_s=asked.left_s)
     return base64.b64encode(drawn).decode()
@@ -112,19 +61,7 @@ async def commit(asked: Asked, answers: Sequence[tuple[Weighed, Upload]], case: 
 
     Raises AuditUnavailable: they can't be written.
     """
-    entries = [
-        record(
-            weighed,
-            request_id=asked.request_id,
-            key_id=asked.caller.key_id,
-            endpoint=asked.endpoint,
-            role="answer",
-            case=pseudonym(asked.service.case_key, case) if case else None,
-            input_sha256=file.sha256,
-            latency_ms=asked.elapsed_ms,
-        )
-        for weighed, file in answers
-    ]
+    entries = [entry_of(asked, weighed, file, case) for weighed, file in answers]
     if not entries:
         return
     began = time.monotonic()

@@ -17,6 +17,8 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 # A pseudonym has 16 digits, a whole HMAC-SHA256 64.
 _CASE_HASH = re.compile(r"[0-9a-f]{16,64}")
 
+Role = Literal["answer", "shadow"]
+
 
 @dataclass(frozen=True)
 class AuditEntry:
@@ -35,7 +37,7 @@ class AuditEntry:
     request_id: str
     key_id: str
     endpoint: str
-    role: Literal["answer", "shadow"]
+    role: Role
     case_hash: str | None
     model: str
     version: str

@@ -10,7 +10,8 @@ from fastapi import APIRouter, Query, Request
 from medvision.errors import DecodeRejected, MedvisionError
 from medvision.serving.access import Caller, charge, needs, service_of
 from medvision.serving.answering import Weighed, describe, describe_more
-from medvision.serving.asking import Asked, answer_file, answer_files, begin, commit, count, explain
+from medvision.serving.asked import Asked, begin
+from medvision.serving.asking import answer_file, answer_files, commit, count, explain
 from medvision.serving.documented import form_of, problems
 from medvision.serving.schemas import AdvancedAnswer, Answer, BatchAnswer, FileAnswer, Summary
 from medvision.serving.service import Service

@@ -11,7 +11,7 @@ import torch
 from medvision.config import Config
 from medvision.data.decode import UPLOAD_FORMATS
 from medvision.errors import CheckpointCorrupt, EngineDiffers
-from medvision.models.package_files import verify_digest
+from medvision.models.package_files import package_digest
 from medvision.records import Verdict
 from medvision.registry.gate import VERDICTS
 from medvision.registry.packages import FoundModel, open_package
@@ -58,8 +58,8 @@ def load_served(config: Config, tracking_uri: str, found: FoundModel, *, engine:
     """
     cache: Path = config.paths.state / "cache" / "engines"
     with open_package(tracking_uri, found) as (package, files):
-        # First, since an export takes seconds.
-        digest = verify_digest(package)
+        # First, since an export takes seconds; that the weights are those of the digest is checked as they are loaded.
+        digest = package_digest(package)
         verdict = require_verdict(found.name, digest, files.path(VERDICTS), state=config.paths.state)
         predictor = Predictor(package, device=device, engine=engine, cache=cache)
     if predictor.digest != digest:

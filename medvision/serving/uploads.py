@@ -33,7 +33,7 @@ class Upload:
 
 
 @dataclass(frozen=True)
-class Form:
+class ReceivedForm:
     """The files and the other fields of a body."""
 
     files: tuple[Upload, ...]
@@ -48,7 +48,7 @@ class _InMemory(MultiPartParser):
 @asynccontextmanager
 async def read_form(
     request: Request, admission: Admission, *, field: str, max_files: int, max_bytes: int, timeout_s: float
-) -> AsyncIterator[Form]:
+) -> AsyncIterator[ReceivedForm]:
     """Yield the files of a field and the text fields of a multipart body.
 
     Raises MediaUnsupported, BodyTooLarge, BodyTooSlow, Overloaded, or RequestRefused for what is no such body.
@@ -56,12 +56,7 @@ async def read_form(
     _check_headers(request, max_bytes)
     body = _Body(request, admission, max_bytes)
     try:
-        form = await asyncio.wait_for(_parse(request, body, max_files), timeout_s)
-        yield await _collect(form, field, max_files)
-    except asyncio.TimeoutError:
-        raise BodyTooSlow(f"The body did not arrive within {timeout_s:g} seconds.") from None
-    except ClientDisconnect:
-        raise RequestRefused("The body ended before its time.") from None
+        yield await _collect(await _receive(request, body, max_files, timeout_s), field, max_files)
     finally:
         admission.release(body.size)
 
@@ -93,6 +88,15 @@ class _Body:
             yield chunk
 
 
+async def _receive(request: Request, body: _Body, max_files: int, timeout_s: float) -> FormData:
+    try:
+        return await asyncio.wait_for(_parse(request, body, max_files), timeout_s)
+    except asyncio.TimeoutError:
+        raise BodyTooSlow(f"The body did not arrive within {timeout_s:g} seconds.") from None
+    except ClientDisconnect:
+        raise RequestRefused("The body ended before its time.") from None
+
+
 async def _parse(request: Request, body: _Body, max_files: int) -> FormData:
     try:
         # One more than is allowed, so that the refusal can be ours.
@@ -104,7 +108,7 @@ async def _parse(request: Request, body: _Body, max_files: int) -> FormData:
         raise RequestRefused("The body is no form: expected a boundary, and parts with names.") from None
 
 
-async def _collect(form: FormData, field: str, max_files: int) -> Form:
+async def _collect(form: FormData, field: str, max_files: int) -> ReceivedForm:
     parts = form.multi_items()
     found = [part for name, part in parts if name == field and isinstance(part, UploadFile)]
     others = [name for name, part in parts if isinstance(part, UploadFile) and name != field]
@@ -119,7 +123,7 @@ async def _collect(form: FormData, field: str, max_files: int) -> Form:
     if len(fields.get("case_id", "")) > MAX_CASE_LENGTH:
         raise RequestRefused(f"Expected a case_id of {MAX_CASE_LENGTH} characters at most.")
     _check_texts([*fields, *fields.values(), *(part.filename or "" for part in found)])
-    return Form(tuple([await _upload(part) for part in found]), fields)
+    return ReceivedForm(tuple([await _upload(part) for part in found]), fields)
 
 
 def _check_texts(texts: Sequence[str]) -> None:
